@@ -1,0 +1,69 @@
+"""From checkpoints to the package: a diffusers directory in fp16, and pictures to look at."""
+
+import copy
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from torch import nn
+from transformers import CLIPTokenizer
+
+from serve_app.builtin.training.denoiser import sampler_config
+
+SHEET_PROMPTS = (
+    "red apple on a blue background",
+    "red heart on a white background",
+    "pizza on a green background",
+    "rocket on a black background",
+    "cat face on an orange background",
+    "house on a cyan background",
+    "sunflower on a purple background",
+    "grinning face on a pink background",
+)
+
+
+def assemble(
+    vae: AutoencoderKL, denoiser: nn.ModuleDict, tokenizer: CLIPTokenizer, latents: torch.Tensor
+) -> StableDiffusionPipeline:
+    """The stock pipeline over copies of the trained parts; `latents` give the scaling factor."""
+    vae = copy.deepcopy(vae)
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 6))
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=copy.deepcopy(denoiser["text_encoder"]),
+        tokenizer=tokenizer,
+        unet=copy.deepcopy(denoiser["unet"]),
+        scheduler=sampler_config(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_denoiser(folder: Path) -> nn.ModuleDict:
+    """The text encoder and UNet of an exported model, in float32, to go on training from."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    return nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
+
+
+def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Write fp16 safetensors into `folder` and check that plain `from_pretrained` reads them."""
+    copy.copy(pipeline).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+
+
+def draw_sheet(folder: Path, path: Path, columns: int = 4) -> None:
+    """Draw `SHEET_PROMPTS` with the model in `folder`, 25 steps, guidance 4, into one PNG."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(row) for row in range(len(SHEET_PROMPTS))]
+    pictures = pipeline(
+        list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=4.0, height=128, width=128, generator=generators
+    ).images
+    sheet = Image.new("RGB", (columns * 136 - 8, -(-len(pictures) // columns) * 136 - 8), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index % columns * 136, index // columns * 136))
+    sheet.save(path)

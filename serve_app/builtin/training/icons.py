@@ -1,0 +1,116 @@
+"""The training icons: which ones, their names and keywords, and their pixels.
+
+Source packages (both MIT): `@iconify-json/fluent-emoji-flat` (Microsoft's Fluent emoji, SVG) and `emojilib` (keywords).
+"""
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ICON_PACKAGE = "@iconify-json/fluent-emoji-flat@1.2.6"
+KEYWORD_PACKAGE = "emojilib@4.0.3"
+
+CATEGORIES = ("Activities", "Animals & Nature", "Flags", "Food & Drink", "Objects", "Smileys & Emotion", "Travel & Places")
+SHAPES = {
+    *"check-mark cross-mark infinity peace-symbol radioactive recycling-symbol warning yin-yang no-entry prohibited".split(),
+    *"red-circle blue-circle green-circle yellow-circle red-square blue-square green-square yellow-square".split(),
+    *"brain bone eye eyes ear nose mouth tooth foot thumbs-up thumbs-down waving-hand flexed-biceps".split(),
+    *"baby princess santa-claus ninja robot astronaut red-question-mark red-exclamation-mark".split(),
+}
+"""Taken from the two categories that are otherwise left out (People & Body, Symbols), whose icons look too much alike."""
+
+LOOKALIKES = re.compile(
+    r"oclock|thirty|-moon|button|mailbox|-mail|calendar|-book$|notebook|page-|-page|folder|card-|chart-|envelope|"
+    r"speaker|clipboard|-banknote|-cat$|-cat-|grinning-(?!face$)|kissing-|smiling-face-|squinting|locked-|mobile-phone-|"
+    r"globe-showing|oncoming|magnifying-glass-tilted-right|sun-behind|cloud-with|inbox|outbox|bookmark|with-eyes|"
+    r"umbrella-|closed-umbrella|airplane-|-medal$|hourglass-not|cityscape-|railway|tram|-evil-|house-with|houses|"
+    r"womans-|mans-|newspaper|musical-notes|optical-disk|paperclips|speech-bubble|anger-bubble|front-facing|new-moon|"
+    r"frowning-face-|sunrise-|snowman-without|face-with-(open|hand|peeking|raised|steam|spiral|symbols)|"
+    r"(anguished|hushed|disappointed|downcast|pensive|worried|slightly-frowning|confounded|persevering|tired)-face|"
+    r"(anxious|sad-but|unamused|relieved|expressionless|dotted)|growing-heart|beating-heart|revolving|light-blue"
+)
+
+
+@dataclass(frozen=True)
+class Icon:
+    """One training subject: `name` is its caption, `keywords` its paraphrases, `svg` its drawing."""
+
+    name: str
+    keywords: tuple[str, ...]
+    svg: str
+
+
+def fetch_packages(cache: Path) -> None:
+    """Download both source packages into `cache` with npm, unless they are there."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for package, folder in ((ICON_PACKAGE, "icons"), (KEYWORD_PACKAGE, "keywords")):
+        if (cache / folder).exists():
+            continue
+        command = ["npm", "pack", "--silent", package]
+        archive = subprocess.run(command, cwd=cache, check=True, capture_output=True, text=True).stdout.split()[-1]
+        with tarfile.open(cache / archive) as tar:
+            tar.extractall(cache / folder, filter="data")
+
+
+def load_icons(cache: Path) -> list[Icon]:
+    """Every training icon, ordered by name."""
+    package = cache / "icons" / "package"
+    drawings = json.loads((package / "icons.json").read_text())["icons"]
+    categories = json.loads((package / "metadata.json").read_text())["categories"]
+    keywords = _keywords(cache)
+    wanted = {slug for category in CATEGORIES for slug in categories[category] if not LOOKALIKES.search(slug)}
+    return [
+        Icon(slug.replace("-", " "), keywords.get(slug, ()), drawings[slug]["body"])
+        for slug in sorted(wanted | (SHAPES & drawings.keys()))
+    ]
+
+
+def _keywords(cache: Path) -> dict[str, tuple[str, ...]]:
+    """Icon slug to its emojilib keywords, joined over the emoji's code points."""
+    words_of = json.loads((cache / "keywords" / "package" / "dist" / "emoji-en-US.json").read_text())
+    slug_of = json.loads((cache / "icons" / "package" / "chars.json").read_text())
+    plain = {_code_points(emoji): words for emoji, words in words_of.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for code, slug in slug_of.items():
+        words = [word.replace("_", " ").lower() for word in plain.get(code.replace("-fe0f", ""), [])]
+        good = tuple(dict.fromkeys(word for word in words if re.fullmatch(r"[a-z][a-z0-9 ]*", word)))
+        if good:
+            found[slug] = good
+    return found
+
+
+def _code_points(emoji: str) -> str:
+    return "-".join(f"{ord(char):x}" for char in emoji if ord(char) != 0xFE0F)
+
+
+def render(icon: Icon, size: int) -> torch.Tensor:
+    """The icon as (4, size, size) uint8, RGB with straight alpha."""
+    import resvg_py
+
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 36 36">{icon.svg}</svg>'
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def render_all(icons: list[Icon], cache: Path, size: int = 128) -> torch.Tensor:
+    """Every icon as (len(icons), 4, size, size) uint8, cached on disk."""
+    path = cache / f"pixels-{len(icons)}-{size}.pt"
+    if not path.exists():
+        torch.save(torch.stack([render(icon, size) for icon in icons]), path)
+    return torch.load(path)
+
+
+def compose(icons: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """Lay `icons` (n, 4, h, w) uint8 over `colours` (n, 3) in 0..255: (n, 3, h, w) float in -1..1."""
+    alpha = icons[:, 3:].float() / 255
+    mixed = icons[:, :3].float() * alpha + colours[:, :, None, None].float() * (1 - alpha)
+    return mixed / 127.5 - 1

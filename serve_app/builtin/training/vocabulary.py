@@ -1,0 +1,36 @@
+"""A small CLIP tokenizer, trained on the captions: CLIP's own layout (bytes, bytes</w>, merges, start, end)."""
+
+import json
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import CLIPTokenizer
+
+from serve_app.builtin.training.captions import COLOUR_NAMES
+from serve_app.builtin.training.icons import Icon
+
+WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+
+
+def train_tokenizer(icons: list[Icon], merges: int = 3000) -> CLIPTokenizer:
+    """Byte-pair merges over names, keywords and colours; any text can be encoded, unseen words in pieces."""
+    trainee = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    trainee.normalizer = normalizers.Lowercase()
+    trainee.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(WORDS, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * len(alphabet) + merges,
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    names = [f"{icon.name} on a {colour} background" for icon in icons for colour in COLOUR_NAMES]
+    trainee.train_from_iterator(names + [", ".join(icon.keywords) for icon in icons], trainer)
+    pairs = [tuple(pair) for pair in json.loads(trainee.to_str())["model"]["merges"]]
+    merged = [left + right for left, right in pairs]
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    words = dict.fromkeys([*alphabet, *(f"{char}</w>" for char in alphabet), *merged, *specials])
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77)

@@ -1,0 +1,72 @@
+"""A sampler as a table: the linear recurrence that a diffusers scheduler performs, and its batched step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+
+@dataclass(frozen=True)
+class SamplerTable:
+    """One sampler, schedule and step count, for one checkpoint, as numbers.
+
+    A trajectory's state is `s = [x, h1 .. hK]`: the latents and what a multistep sampler remembers. With the model
+    output `e` at `input_scale[i] * x`, `timesteps[i]` and fresh unit noise `n`, model call `i` takes it to
+    `s' = A[i] s + B[i] e + D[i] n`; `steps[i]` is the matrix `[A | B | D]`.
+
+    Shapes: `steps` (calls, slots, slots + 2), `input_scale` (calls,), both float64; `timesteps` (calls,) float32.
+    `draws_noise[i]` says whether call `i` takes a draw from the request's generator, used or not.
+    """
+
+    steps: torch.Tensor
+    input_scale: torch.Tensor
+    timesteps: torch.Tensor
+    draws_noise: tuple[bool, ...]
+    init_noise_sigma: float
+
+    @property
+    def num_model_calls(self) -> int:
+        """Model calls from noise to image; Heun and DPM2 make about two a step."""
+        return len(self.draws_noise)
+
+    @property
+    def num_slots(self) -> int:
+        """Latent-sized tensors in the state, 1 + K."""
+        return self.steps.shape[1]
+
+
+class SamplerTables:
+    """The tables of one checkpoint, compiled when first asked for and kept.
+
+    Args:
+        scheduler_config: the checkpoint's own `scheduler/scheduler_config.json`.
+    """
+
+    def __init__(self, scheduler_config: Mapping[str, object], size: int = 512) -> None:
+        from serve_app.diffusion.compiler import compile_table, refuse_nonlinear
+
+        refuse_nonlinear(scheduler_config)
+
+        def compile_one(sampler: str, schedule: str, num_inference_steps: int) -> SamplerTable:
+            return compile_table(scheduler_config, sampler, schedule, num_inference_steps)
+
+        self.table = lru_cache(size)(compile_one)
+        """`table(sampler, schedule, num_inference_steps)`; raises UnknownName or InvalidRequest as `compile_table`."""
+
+
+def advance(state: torch.Tensor, steps: torch.Tensor, model_output: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Move every row by its own table: `s' = [A | B | D] [s, e, n]`.
+
+    Args:
+        state: (rows, slots, c, h, w) float32; rows with fewer slots are padded with zeros.
+        steps: (rows, slots, slots + 2) float32, padded with zeros likewise.
+        model_output: (rows, c, h, w).
+        noise: (rows, c, h, w), zeros for rows that draw none.
+
+    Returns:
+        The next state, shaped as `state`.
+    """
+    rows, slots = state.shape[:2]
+    operands = torch.cat([state, model_output[:, None], noise[:, None]], dim=1)
+    return torch.bmm(steps, operands.reshape(rows, slots + 2, -1)).reshape(state.shape)

@@ -1,0 +1,52 @@
+"""How long a step takes by the number of UNet rows, measured at warm-up; the batch cap follows from it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from serve_app.engine.scheduler import Size
+
+WORTHWHILE = 0.97
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """Seconds a forward takes by UNet rows, at latent size `size`."""
+
+    size: Size
+    seconds: Mapping[int, float]
+
+    @property
+    def best_rows(self) -> int:
+        """The fewest rows whose rate (rows a second) is within 3% of the best measured."""
+        rates = {rows: rows / seconds for rows, seconds in self.seconds.items()}
+        best = max(rates.values())
+        return min(rows for rows, rate in rates.items() if rate >= WORTHWHILE * best)
+
+    def cap(self, size: Size) -> int:
+        """UNet rows worth batching at `size`: as many pixels as the best batch has at the measured size, at least 2."""
+        pixels = self.size[0] * self.size[1] * self.best_rows
+        return max(2, pixels // (size[0] * size[1]))
+
+
+def measure(forward: Callable[[int], None], size: Size, most: int = 32, patience: int = 2) -> StepCurve:
+    """Time `forward(rows)` for 1, 2, 4 .. `most` rows; stop once `patience` doublings in a row gain nothing.
+
+    `forward` returns when the work is done, not when it is queued.
+    """
+    seconds: dict[int, float] = {}
+    rows, best, fruitless = 1, 0.0, 0
+    while rows <= most and fruitless < patience:
+        forward(rows)
+        seconds[rows] = min(_timed(forward, rows) for _ in range(2))
+        rate = rows / seconds[rows]
+        fruitless = 0 if rate > 1.03 * best else fruitless + 1
+        best = max(best, rate)
+        rows *= 2
+    return StepCurve(size, seconds)
+
+
+def _timed(forward: Callable[[int], None], rows: int) -> float:
+    start = time.perf_counter()
+    forward(rows)
+    return time.perf_counter() - start

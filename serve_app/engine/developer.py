@@ -1,0 +1,104 @@
+"""Off the denoising path: the VAE in a thread of its own, at one fixed batch size, and compression in a pool."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from serve_app.config import EngineConfig
+from serve_app.engine.images import encode_image
+from serve_app.engine.request import GeneratedImage, Timings
+from serve_app.engine.trajectory import Exposure
+from serve_app.errors import GenerationFailed
+from serve_app.models.family import ModelFamily
+
+OnDone = Callable[[Exposure, GeneratedImage | Exception], None]
+
+
+class Developer:
+    """Turns exposures into files. Every VAE call has exactly `decode_batch` rows, because its result depends on it."""
+
+    def __init__(self, family: ModelFamily, config: EngineConfig, on_done: OnDone) -> None:
+        self._family = family
+        self._rows = 1 if config.deterministic else config.decode_batch
+        self._on_done = on_done
+        self._exposures: queue.SimpleQueue[Exposure | None] = queue.SimpleQueue()
+        self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
+        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._thread.start()
+
+    def develop(self, exposure: Exposure) -> None:
+        """Take one; `on_done` is called for it later, from another thread."""
+        self._exposures.put(exposure)
+
+    def close(self) -> None:
+        """Finish what was taken, then stop."""
+        self._exposures.put(None)
+        self._thread.join()
+        self._compressors.shutdown()
+
+    def _run(self) -> None:
+        stream = torch.cuda.Stream(self._family.device) if self._family.device.type == "cuda" else None
+        pending: Exposure | None = self._exposures.get()
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            while pending is not None:
+                batch, pending = self._gather(pending)
+                if stream is not None:
+                    stream.wait_stream(torch.cuda.default_stream(self._family.device))
+                self._decode([exposure for exposure in batch if not exposure.ticket.future.cancelled()])
+                pending = pending or self._exposures.get()
+
+    def _gather(self, first: Exposure) -> tuple[list[Exposure], Exposure | None]:
+        """`first` and those of its size that already wait, up to a batch; and one of another size, taken too far."""
+        batch = [first]
+        while len(batch) < self._rows and not self._exposures.empty():
+            following = self._exposures.get()
+            if following is None:
+                self._exposures.put(None)
+                break
+            if following.latents.shape != first.latents.shape:
+                return batch, following
+            batch.append(following)
+        return batch, None
+
+    def _decode(self, batch: list[Exposure]) -> None:
+        sound = []
+        for exposure in batch:
+            if torch.isfinite(exposure.latents).all():
+                sound.append(exposure)
+            else:
+                self._on_done(exposure, GenerationFailed("the latents are not finite numbers: try another dtype"))
+        if not sound:
+            return
+        latents = torch.stack([exposure.latents for exposure in sound])
+        padding = latents[:1].expand(self._rows - len(sound), -1, -1, -1)
+        try:
+            pictures = self._family.decode(torch.cat([latents, padding]))
+        except RuntimeError as error:
+            for exposure in sound:
+                self._on_done(exposure, GenerationFailed(f"decoding failed: {error}"))
+            return
+        for exposure, pixels in zip(sound, pictures[: len(sound)], strict=True):
+            self._compressors.submit(self._compress, exposure, pixels.numpy())
+
+    def _compress(self, exposure: Exposure, pixels: np.ndarray) -> None:
+        output = exposure.ticket.request.output
+        try:
+            content = encode_image(pixels, output)
+        except (OSError, ValueError) as error:
+            self._on_done(exposure, GenerationFailed(f"the {output.format} file could not be written: {error}"))
+            return
+        timings = Timings(
+            queue=exposure.queue_seconds,
+            encode=exposure.encode_seconds,
+            denoise=exposure.denoise_seconds,
+            decode=time.monotonic() - exposure.denoised_at,
+        )
+        image = GeneratedImage(
+            content, output.format, output.width, output.height, exposure.ticket.request.seed, timings
+        )
+        self._on_done(exposure, image)

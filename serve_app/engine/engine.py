@@ -1,0 +1,151 @@
+"""The engine: requests in, pictures out, many at once. A library: no Ray, no HTTP."""
+
+import time
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from serve_app.config import EngineConfig, ModelConfig
+from serve_app.diffusion.table import SamplerTables
+from serve_app.engine.curve import StepCurve, measure
+from serve_app.engine.developer import Developer
+from serve_app.engine.loop import DenoisingLoop, LoopCounters
+from serve_app.engine.prompts import PromptEncoder
+from serve_app.engine.request import GeneratedImage, GenerationRequest
+from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
+from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Ticket, Trajectory
+from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
+from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.loading import load_family
+
+
+class Engine:
+    """Continuous batching for one checkpoint on one device. Thread-safe; a context manager.
+
+    Args:
+        family: the loaded checkpoint.
+        config: its `ModelConfig`, for defaults, limits and `engine:`.
+        scheduler: the policy that picks each step's rows; by default in order of arrival, sizes taking turns.
+    """
+
+    def __init__(
+        self, family: ModelFamily, config: ModelConfig, scheduler: Scheduler[Trajectory] | None = None
+    ) -> None:
+        self.family = family
+        self.config = config
+        self.curve = measure_curve(family, config) if _wants_curve(config.engine) else None
+        self._tables = SamplerTables(family.scheduler_config)
+        self._developer = Developer(family, config.engine, self._on_developed)
+        self._closed = False
+        self._loop = DenoisingLoop(
+            family,
+            scheduler or ArrivalOrder(self._cap),
+            PromptEncoder(family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache),
+            config.engine.bucket_rows if config.engine.deterministic else None,
+            self._developer.develop,
+            self._on_failed,
+        )
+        self._loop.thread.start()
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load the checkpoint, measure its batch curve, draw one warm-up image. Raises ModelLoadError."""
+        engine = cls(load_family(config), config)
+        engine.generate(Wish(prompt="warm-up", num_inference_steps=2, seed=0))
+        return engine
+
+    def generate(self, wish: Wish) -> GeneratedImage:
+        """Draw one image and wait for it; raises what `submit` raises and what the future would."""
+        return self.submit(resolve(wish, self.config.source, self.config)).result()
+
+    def submit(self, request: GenerationRequest, on_progress: OnProgress | None = None) -> Future[GeneratedImage]:
+        """Let a request join the batch. `future.cancel()` frees its rows before the next step.
+
+        `on_progress` is called from the engine's thread after every step but the last: it must be quick.
+
+        Raises:
+            InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
+            NotReady: the engine is closed.
+        """
+        if self._closed:
+            raise NotReady("the engine is closed")
+        factor = self.family.vae_scale_factor
+        for field, side in (("width", request.width), ("height", request.height)):
+            if side < factor or side % factor:
+                raise InvalidRequest(field, side, f"must be a multiple of {factor}")
+        table = self._tables.table(request.sampler, request.schedule, request.num_inference_steps)
+        ticket = Ticket(request, Future(), on_progress)
+        self._loop.submit(Arrival(ticket, table))
+        return ticket.future
+
+    @property
+    def counters(self) -> LoopCounters:
+        """Steps done, rows in flight, cancellations."""
+        return self._loop.counters
+
+    def check_health(self) -> None:
+        """Raise NotReady where the loop has died or hangs, or the device no longer answers."""
+        if not self._loop.thread.is_alive():
+            raise NotReady("the engine's thread has ended")
+        silent = time.monotonic() - self._loop.last_beat
+        if silent > self.config.engine.stall_seconds:
+            raise NotReady(f"the engine has not moved for {silent:.0f} s")
+        if self.family.device.type == "cuda":
+            torch.zeros(1, device=self.family.device).item()
+
+    def close(self) -> None:
+        """Take no more, finish what is in flight, stop."""
+        if not self._closed:
+            self._closed = True
+            self._loop.stop()
+            self._developer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _cap(self, size: Size) -> int:
+        engine = self.config.engine
+        return engine.max_rows or (self.curve.cap(size) if self.curve else engine.bucket_rows)
+
+    def _on_developed(self, exposure: Exposure, outcome: GeneratedImage | Exception) -> None:
+        _settle(exposure.ticket, outcome)
+
+    def _on_failed(self, item: Arrival | Trajectory, error: Exception) -> None:
+        known = isinstance(error, DarkroomError)
+        _settle(item.ticket, error if known else GenerationFailed(f"{type(error).__name__}: {error}"))
+
+
+def _settle(ticket: Ticket, outcome: GeneratedImage | Exception) -> None:
+    """Complete the caller's future, unless it was cancelled."""
+    if not ticket.future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Exception):
+        ticket.future.set_exception(outcome)
+    else:
+        ticket.future.set_result(outcome)
+
+
+def _wants_curve(config: EngineConfig) -> bool:
+    return config.max_rows is None and not config.deterministic
+
+
+def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
+    """Time the UNet at the model's native size over growing batches."""
+    side = config.native_size // family.vae_scale_factor
+
+    def forward(rows: int) -> None:
+        latents = torch.zeros(rows, family.latent_channels, side, side, device=family.device)
+        timesteps = torch.full((rows,), 500.0, device=family.device)
+        family.predict(DenoisingBatch(latents, timesteps, [conditioning] * rows)).sum().item()
+
+    with torch.inference_mode():
+        conditioning = family.encode([Prompt("warm-up")])[0]
+        return measure(forward, (side, side))

@@ -1,0 +1,180 @@
+"""The engine's thread: take arrivals, plan, step, hand over what is finished; once per denoising step."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from serve_app.engine.batch import step
+from serve_app.engine.prompts import PromptEncoder
+from serve_app.engine.request import Progress
+from serve_app.engine.scheduler import Scheduler
+from serve_app.engine.trajectory import Arrival, Exposure, Trajectory
+from serve_app.models.family import ModelFamily
+
+log = logging.getLogger("darkroom.engine")
+
+InFlight = TypeVar("InFlight", Arrival, Trajectory)
+OnFailed = Callable[[Arrival | Trajectory, Exception], None]
+IDLE_BEAT_SECONDS = 1.0
+
+
+@dataclass
+class LoopCounters:
+    """What the loop has done so far; read by tests, metrics and health checks."""
+
+    steps: int = 0
+    model_rows: int = 0
+    rows_in_flight: int = 0
+    cancelled: int = 0
+
+
+class DenoisingLoop:
+    """Owns the thread and everything between an arrival and its last step. Nothing here is shared but the inbox."""
+
+    def __init__(
+        self,
+        family: ModelFamily,
+        scheduler: Scheduler[Trajectory],
+        encoder: PromptEncoder,
+        bucket: int | None,
+        on_exposed: Callable[[Exposure], None],
+        on_failed: OnFailed,
+    ) -> None:
+        self._family = family
+        self._scheduler = scheduler
+        self._encoder = encoder
+        self._bucket = bucket
+        self._on_exposed = on_exposed
+        self._on_failed = on_failed
+        self._inbox: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
+        self._arrivals: list[Arrival] = []
+        self._trajectories: dict[Trajectory, None] = {}
+        self._stopping = False
+        self.counters = LoopCounters()
+        self.last_beat = time.monotonic()
+        self.thread = threading.Thread(target=self._run, name="denoise", daemon=True)
+
+    def submit(self, arrival: Arrival) -> None:
+        """Let a request join before the next step. From any thread."""
+        self._inbox.put(arrival)
+
+    def stop(self) -> None:
+        """Finish everything that was submitted, then end the thread."""
+        self._inbox.put(None)
+        self.thread.join()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while not (self._stopping and not self._arrivals and not self._trajectories):
+                self.last_beat = time.monotonic()
+                self._take_arrivals()
+                self._drop_cancelled()
+                self._guarded(self._encode, self._arrivals[:8])
+                plan = self._scheduler.plan()
+                if plan is not None:
+                    self._guarded(self._step, plan.rows)
+
+    def _take_arrivals(self) -> None:
+        """Empty the inbox; where there is nothing else to do, wait for it a moment."""
+        idle = not self._arrivals and not self._trajectories
+        try:
+            taken = self._inbox.get(timeout=IDLE_BEAT_SECONDS) if idle else self._inbox.get_nowait()
+            while True:
+                if taken is None:
+                    self._stopping = True
+                else:
+                    self._arrivals.append(taken)
+                taken = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _drop_cancelled(self) -> None:
+        """Free the rows of requests whose caller has gone."""
+        gone = [row for row in self._trajectories if row.ticket.future.cancelled()]
+        for row in gone:
+            self._leave(row)
+        waiting = [arrival for arrival in self._arrivals if not arrival.ticket.future.cancelled()]
+        self.counters.cancelled += len(gone) + len(self._arrivals) - len(waiting)
+        self._arrivals = waiting
+
+    def _guarded(self, work: Callable[[Sequence[InFlight]], None], items: Sequence[InFlight]) -> None:
+        """Do `work` on `items`; where it fails, do it one by one, so that only the guilty fail."""
+        if not items:
+            return
+        try:
+            work(items)
+        except Exception as error:  # noqa: BLE001 - the engine-loop boundary: one request's failure is its own
+            if len(items) > 1:
+                for item in items:
+                    self._guarded(work, (item,))
+                return
+            log.warning("a request failed", exc_info=error)
+            self._forget(items[0])
+            self._on_failed(items[0], error)
+
+    def _forget(self, item: Arrival | Trajectory) -> None:
+        if isinstance(item, Trajectory):
+            self._leave(item)
+        else:
+            self._arrivals = [arrival for arrival in self._arrivals if arrival is not item]
+
+    def _encode(self, arrivals: Sequence[Arrival]) -> None:
+        """Encode the prompts of `arrivals` together; they become trajectories."""
+        start = time.monotonic()
+        known = self._encoder.encode([prompt for arrival in arrivals for prompt in arrival.ticket.prompts])
+        seconds = time.monotonic() - start
+        for arrival in arrivals:
+            request = arrival.ticket.request
+            factor = self._family.vae_scale_factor
+            shape = (self._family.latent_channels, request.height // factor, request.width // factor)
+            conditioning = [known[prompt] for prompt in arrival.ticket.prompts]
+            row = Trajectory(arrival, conditioning, shape, self._family.device, seconds)
+            self._forget(arrival)
+            self._trajectories[row] = None
+            self._scheduler.add(row)
+            self.counters.rows_in_flight += row.model_rows
+
+    def _step(self, rows: Sequence[Trajectory]) -> None:
+        """One step for `rows`; the finished leave for the VAE."""
+        now = time.monotonic()
+        for row in rows:
+            row.first_step = row.first_step or now
+        step(self._family, rows, self._bucket)
+        self.counters.steps += 1
+        self.counters.model_rows += sum(row.model_rows for row in rows)
+        for row in rows:
+            self._guarded(self._report, (row,))
+
+    def _report(self, rows: Sequence[Trajectory]) -> None:
+        """Tell each row's caller how far it is; expose what is finished."""
+        for row in rows:
+            if row.finished:
+                self._leave(row)
+                self._on_exposed(_expose(row))
+            elif row.ticket.on_progress is not None:
+                row.ticket.on_progress(Progress(row.step_index, row.table.num_model_calls))
+
+    def _leave(self, row: Trajectory) -> None:
+        if row in self._trajectories:
+            del self._trajectories[row]
+            self._scheduler.discard(row)
+            self.counters.rows_in_flight -= row.model_rows
+
+
+def _expose(row: Trajectory) -> Exposure:
+    now = time.monotonic()
+    started = row.first_step or now
+    return Exposure(
+        ticket=row.ticket,
+        latents=row.state[0].clone(),
+        queue_seconds=started - row.ticket.submitted - row.encode_seconds,
+        encode_seconds=row.encode_seconds,
+        denoised_at=now,
+        denoise_seconds=now - started,
+    )

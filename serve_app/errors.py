@@ -1,0 +1,93 @@
+"""Everything that can go wrong, drawn once.
+
+DarkroomError                       500  internal_error
+|- ConfigError                      500  invalid_config      at start: the YAML, named by its key's path
+|  `- ModelLoadError                500  model_load_failed   at start: the weights, named by their path
+|- InvalidRequest                   422  invalid_request     names field, value and limit
+|  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format nobody knows
+|- Overloaded                       429  overloaded          the queue is full; Retry-After says when
+|- NotReady                         503  not_ready           warming up, draining or stopped
+`- GenerationFailed                 500  generation_failed   this one image; its neighbours are not touched
+"""
+
+from typing import ClassVar
+
+
+class DarkroomError(Exception):
+    """Root of the tree. `status` and `code` belong to the class, so they survive a process hop."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+
+class ConfigError(DarkroomError):
+    """The configuration cannot be served; the message names the key's path."""
+
+    code = "invalid_config"
+
+
+class ModelLoadError(ConfigError):
+    """A model's files are missing, broken or refused; the message names the path and the fix."""
+
+    code = "model_load_failed"
+
+
+class InvalidRequest(DarkroomError):
+    """One field of a request is out of its limit.
+
+    Args:
+        field: the name the caller used.
+        value: what was sent, shortened where it is long.
+        limit: what would have been accepted, as a sentence without a subject ("must be ...").
+    """
+
+    status = 422
+    code = "invalid_request"
+
+    def __init__(self, field: str, value: object, limit: str) -> None:
+        super().__init__(field, value, limit)
+        self.field = field
+        self.value = shorten(value)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.limit}, got {self.value!r}"
+
+
+class UnknownName(InvalidRequest):
+    """A name that is not configured or not known."""
+
+    code = "unknown_name"
+
+
+class Overloaded(DarkroomError):
+    """The queue is full; `retry_after_s` is what the Retry-After header says."""
+
+    status = 429
+    code = "overloaded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"the queue is full, try again in {self.retry_after_s} s"
+
+
+class NotReady(DarkroomError):
+    """Nothing can be drawn now: the model warms up, drains or has stopped."""
+
+    status = 503
+    code = "not_ready"
+
+
+class GenerationFailed(DarkroomError):
+    """This image could not be drawn; the message says why."""
+
+    code = "generation_failed"
+
+
+def shorten(value: object, limit: int = 80) -> object:
+    """`value`, or the beginning of it where its text is longer than `limit` characters."""
+    text = str(value)
+    return value if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
