@@ -112,6 +112,7 @@ class ModelConfig(Strict):
 
     `source` is `builtin:emoji`, a diffusers directory, or a hub id (then `revision` and `variant` apply). `native_size`
     is the side, in pixels, of the square the model draws best: larger requests are drawn at its area and resized.
+    `cpu_threads` is how many threads torch takes on a CPU; by default every core.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -120,6 +121,7 @@ class ModelConfig(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     allow_pickle: bool = False
+    cpu_threads: Positive | None = None
     native_size: Positive = 512
     defaults: Defaults = Defaults()
     limits: Limits = Limits()

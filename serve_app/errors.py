@@ -5,6 +5,7 @@ DarkroomError                       500  internal_error
 |  `- ModelLoadError                500  model_load_failed   at start: the weights, named by their path
 |- InvalidRequest                   422  invalid_request     names field, value and limit
 |  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format nobody knows
+|- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; Retry-After says when
 |- NotReady                         503  not_ready           warming up, draining or stopped
 `- GenerationFailed                 500  generation_failed   this one image; its neighbours are not touched
@@ -58,6 +59,20 @@ class UnknownName(InvalidRequest):
     """A name that is not configured or not known."""
 
     code = "unknown_name"
+
+
+class BodyTooLarge(DarkroomError):
+    """The request's body is over `limit` bytes."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"body: must be at most {self.limit} bytes"
 
 
 class Overloaded(DarkroomError):

@@ -15,7 +15,7 @@ import diffusers
 import torch
 from torch.overrides import TorchFunctionMode
 
-from serve_app.diffusion.samplers import SAMPLERS, SCHEDULES, check_pair
+from serve_app.diffusion.samplers import SAMPLERS, SCHEDULES
 from serve_app.diffusion.table import SamplerTable
 from serve_app.errors import InvalidRequest, ModelLoadError
 
@@ -35,17 +35,12 @@ def refuse_nonlinear(scheduler_config: Mapping[str, object]) -> None:
             )
 
 
-def compile_table(
-    scheduler_config: Mapping[str, object], sampler: str, schedule: str, num_inference_steps: int
-) -> SamplerTable:
-    """The table of `sampler` following `schedule` over `num_inference_steps`, for a checkpoint's scheduler config.
+def compile_table(scheduler: Any, num_inference_steps: int, name: str) -> SamplerTable:
+    """The table of a fresh `scheduler` over `num_inference_steps`; `name` is what errors call it.
 
     Raises:
-        UnknownName: an unknown name, or a schedule the sampler cannot follow.
-        InvalidRequest: a step count the scheduler itself refuses.
+        InvalidRequest: a step count the scheduler itself refuses, or makes no finite numbers of.
     """
-    check_pair(sampler, schedule)
-    scheduler = new_scheduler(scheduler_config, sampler, schedule)
     try:
         scheduler.set_timesteps(num_inference_steps)
         if hasattr(scheduler, "set_begin_index"):
@@ -53,12 +48,11 @@ def compile_table(
             scheduler.set_begin_index(0)
         steps = [_trace(scheduler, timestep) for timestep in scheduler.timesteps]
     except (ValueError, IndexError, AssertionError, ZeroDivisionError) as error:
-        limit = f"must suit sampler {sampler} ({str(error).strip().splitlines()[0] if str(error) else 'no schedule'})"
-        raise InvalidRequest("num_inference_steps", num_inference_steps, limit) from error
+        reason = str(error).strip().partition("\n")[0] or "it has no such schedule"
+        raise InvalidRequest("num_inference_steps", num_inference_steps, f"must suit {name} ({reason})") from error
     matrices = _compact(steps)
     if not torch.isfinite(matrices).all():
-        limit = f"must give sampler {sampler} with scheduler {schedule} a finite schedule"
-        raise InvalidRequest("num_inference_steps", num_inference_steps, limit)
+        raise InvalidRequest("num_inference_steps", num_inference_steps, f"must give {name} a finite schedule")
     return SamplerTable(
         steps=matrices,
         input_scale=torch.tensor([step.input_scale for step in steps], dtype=torch.float64),
@@ -148,7 +142,7 @@ def _compact(steps: list[_Step]) -> torch.Tensor:
     """Drop memory nobody reads again and stack the rest: (calls, slots, slots + 2)."""
     live: list[list[Slot | None]] = [[None]]
     for step in reversed(steps):
-        read = sum(step.rows[slot].abs() for slot in live[0])
+        read = torch.stack([step.rows[slot].abs() for slot in live[0]]).sum(0)
         remembered = [slot for slot, column in step.columns.items() if slot is not None and read[column] != 0]
         live.insert(0, [None, *remembered])
     slots = max(len(names) for names in live)

@@ -1,8 +1,6 @@
 """A sampler as a table: the linear recurrence that a diffusers scheduler performs, and its batched step."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -34,25 +32,6 @@ class SamplerTable:
     def num_slots(self) -> int:
         """Latent-sized tensors in the state, 1 + K."""
         return self.steps.shape[1]
-
-
-class SamplerTables:
-    """The tables of one checkpoint, compiled when first asked for and kept.
-
-    Args:
-        scheduler_config: the checkpoint's own `scheduler/scheduler_config.json`.
-    """
-
-    def __init__(self, scheduler_config: Mapping[str, object], size: int = 512) -> None:
-        from serve_app.diffusion.compiler import compile_table, refuse_nonlinear
-
-        refuse_nonlinear(scheduler_config)
-
-        def compile_one(sampler: str, schedule: str, num_inference_steps: int) -> SamplerTable:
-            return compile_table(scheduler_config, sampler, schedule, num_inference_steps)
-
-        self.table = lru_cache(size)(compile_one)
-        """`table(sampler, schedule, num_inference_steps)`; raises UnknownName or InvalidRequest as `compile_table`."""
 
 
 def advance(state: torch.Tensor, steps: torch.Tensor, model_output: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

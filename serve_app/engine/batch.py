@@ -21,9 +21,7 @@ def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) ->
     update(rows, guide(output, guided, scales), family.device)
 
 
-def assemble(
-    rows: Sequence[Trajectory], device: torch.device
-) -> tuple[DenoisingBatch, torch.Tensor, torch.Tensor]:
+def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[DenoisingBatch, torch.Tensor, torch.Tensor]:
     """The forward's rows: every conditional row, then an unconditional twin for each guided one.
 
     Returns:
@@ -68,9 +66,7 @@ def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch
     for index, draw in enumerate(draws):
         if draw is not None:
             noise[index] = draw
-    moved = advance(
-        state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True)
-    )
+    moved = advance(state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True))
     for row, after in zip(rows, moved, strict=True):
         row.state = after[: row.table.num_slots]
         row.step_index += 1

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 
 from serve_app.config import EngineConfig, ModelConfig
-from serve_app.diffusion.table import SamplerTables
+from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
@@ -43,7 +43,9 @@ class Engine:
         self._loop = DenoisingLoop(
             family,
             scheduler or ArrivalOrder(self._cap),
-            PromptEncoder(family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache),
+            PromptEncoder(
+                family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
+            ),
             config.engine.bucket_rows if config.engine.deterministic else None,
             self._developer.develop,
             self._on_failed,

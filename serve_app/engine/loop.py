@@ -109,7 +109,7 @@ class DenoisingLoop:
             return
         try:
             work(items)
-        except Exception as error:  # noqa: BLE001 - the engine-loop boundary: one request's failure is its own
+        except Exception as error:
             if len(items) > 1:
                 for item in items:
                     self._guarded(work, (item,))

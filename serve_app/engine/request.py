@@ -9,7 +9,7 @@ MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg",
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """The file to make: its size in pixels (resized with Lanczos where it was drawn at another), format, and infotext."""
+    """The file to make: its size in pixels (resized with Lanczos if drawn at another), its format and infotext."""
 
     width: int
     height: int

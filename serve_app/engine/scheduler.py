@@ -27,7 +27,7 @@ RowT = TypeVar("RowT", bound=Row)
 
 @dataclass(frozen=True)
 class StepPlan(Generic[RowT]):
-    """The next step: `rows`, at least one, all of one size, at most the cap in UNet rows unless a single row exceeds it."""
+    """The next step: `rows`, at least one, all of one size, within the cap unless a single row exceeds it."""
 
     rows: tuple[RowT, ...]
 

@@ -33,7 +33,7 @@ class Checkpoint:
         """`scheduler/scheduler_config.json`."""
         return self._read_json(self.folder / "scheduler" / "scheduler_config.json")
 
-    def load(self, part: type[Any], name: str) -> Any:
+    def load(self, part: Any, name: str) -> Any:
         """One part, in eval mode on the device; refuses pickled weights unless allowed."""
         folder = self.folder / name
         if not folder.is_dir():
@@ -52,7 +52,7 @@ class Checkpoint:
         """The VAE; in float32 where the checkpoint says half precision overflows."""
         vae: AutoencoderKL = self.load(AutoencoderKL, "vae")
         if self.dtype == torch.float16 and vae.config["force_upcast"]:
-            vae.to(dtype=torch.float32)
+            vae.float()
         return vae
 
     def load_tokenizer(self, name: str) -> CLIPTokenizer:
@@ -66,7 +66,9 @@ class Checkpoint:
         """Refuse UNets that need inputs a plain text-to-image request does not have."""
         config = unet.config
         if config["in_channels"] != config["out_channels"]:
-            raise ModelLoadError(f"{self.folder}/unet takes {config['in_channels']} channels: it is no text-to-image UNet")
+            raise ModelLoadError(
+                f"{self.folder}/unet takes {config['in_channels']} channels: it is no text-to-image UNet"
+            )
         if config["time_cond_proj_dim"] is not None:
             raise ModelLoadError(f"{self.folder}/unet wants a guidance embedding (time_cond_proj_dim), not supported")
 

@@ -1,5 +1,6 @@
 """From a `ModelConfig` to a loaded family: find the files, read which family they are, load it."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def load_family(config: ModelConfig) -> ModelFamily:
     """Load the checkpoint that `config` names; raises ModelLoadError naming the path and the fix."""
     device = choose_device(config.device)
+    claim_share(config, device)
     half = torch.float16 if device.type == "cuda" else torch.float32
     checkpoint = Checkpoint(
         folder=find_folder(config),
@@ -39,6 +41,17 @@ def load_family(config: ModelConfig) -> ModelFamily:
         known = ", ".join(FAMILIES)
         raise ModelLoadError(f"{checkpoint.folder}/model_index.json: _class_name {pipeline!r} is none of {known}")
     return FAMILIES[str(pipeline)](checkpoint)
+
+
+def claim_share(config: ModelConfig, device: torch.device) -> None:
+    """Keep this process to its share: of the GPU's memory where it has a fraction of one, of the cores on a CPU.
+
+    Fractional GPUs are only counted by the cluster, not isolated.
+    """
+    if device.type == "cuda" and 0 < config.replicas.num_gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(config.replicas.num_gpus, device)
+    if device.type == "cpu":
+        torch.set_num_threads(config.cpu_threads or os.cpu_count() or 1)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,6 +1,7 @@
 """Prompts of any length for CLIP text encoders: 75 tokens a chunk, each chunk encoded alone, joined per row."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import CLIPTokenizer
@@ -11,7 +12,8 @@ def tokenize(tokenizer: CLIPTokenizer, text: str) -> list[list[int]]:
     room = tokenizer.model_max_length - 2
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     pieces = [ids[start : start + room] for start in range(0, len(ids), room)] or [[]]
-    start, end, pad = (int(t) for t in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id))
+    special: Any = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    start, end, pad = special
     return [[start, *piece, end] + [pad] * (room - len(piece)) for piece in pieces]
 
 

@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from serve_app.builtin.training import autoencoder, denoiser, export
 from serve_app.builtin.training.icons import Icon, fetch_packages, load_icons, render_all
@@ -57,7 +56,8 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
     averaged = denoiser.new_denoiser(tokenizer)
     averaged.load_state_dict(torch.load(cache / "denoiser.pt", weights_only=True)["ema"])
     autoencoder.load_decoder(vae, cache)
-    export.export(export.assemble(vae, nn.ModuleDict(averaged).eval(), tokenizer, latents), model)
+    averaged.eval()
+    export.export(export.assemble(vae, averaged, tokenizer, latents), model)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ whole pictures lose colour. The last stage leaves the latents as they are, so th
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -24,16 +25,17 @@ PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)
 
 def new_autoencoder() -> AutoencoderKL:
     """Untrained; 2.6M parameters, factor 8, 4 latent channels."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 128),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=128,
-        mid_block_add_attention=False,
-    )
+    config: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (16, 32, 64, 128),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 8,
+        "sample_size": 128,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**config)
 
 
 def draw_pictures(pixels: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
@@ -54,14 +56,14 @@ def reconstruction_loss(picture: torch.Tensor, drawn: torch.Tensor) -> torch.Ten
 
 def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
     """Both joint stages; each resumes from its own checkpoint in `folder`."""
-    vae = new_autoencoder().train()
+    vae: Any = new_autoencoder().train()
     modules = nn.ModuleDict({"vae": vae})
 
     def loss_on(count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
         picture = draw_pictures(pixels, count, crop, generator)
         with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(picture).latent_dist
-            drawn = vae.decode(posterior.sample(generator)).sample
+            posterior = vae.encode(picture, return_dict=False)[0]
+            drawn = vae.decode(posterior.sample(generator), return_dict=False)[0]
         return reconstruction_loss(picture, drawn.float()) + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
 
     train(modules, lambda _, generator: loss_on(16, 64, generator), CROPS, folder / "vae-crops.pt")
@@ -69,7 +71,7 @@ def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
     return vae.eval()
 
 
-def train_decoder(vae: AutoencoderKL, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
+def train_decoder(vae: Any, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
     """Sharpen the decoder while the encoder, and so every latent, stays as it is."""
     modules = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
 
@@ -77,9 +79,9 @@ def train_decoder(vae: AutoencoderKL, pixels: torch.Tensor, folder: Path) -> Aut
         picture = draw_pictures(pixels, 8, 128, generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(picture).latent_dist.mode()
+                latents = vae.encode(picture, return_dict=False)[0].mode()
                 latents = latents + 0.03 * latents.std() * torch.randn(latents.shape, generator=generator)
-            drawn = vae.decode(latents).sample
+            drawn = vae.decode(latents, return_dict=False)[0]
         return reconstruction_loss(picture, drawn.float())
 
     train(modules, loss_at, DECODER, folder / "vae-decoder.pt")
@@ -93,7 +95,7 @@ def load_autoencoder(folder: Path) -> AutoencoderKL:
     return vae.eval()
 
 
-def load_decoder(vae: AutoencoderKL, folder: Path) -> None:
+def load_decoder(vae: Any, folder: Path) -> None:
     """Give `vae` the sharpened decoder where that stage has run."""
     path = folder / "vae-decoder.pt"
     if path.exists():

@@ -58,14 +58,16 @@ def train(
         step += 1
         if step % schedule.checkpoint_every == 0 or step == schedule.steps:
             seconds = (time.monotonic() - since) / schedule.checkpoint_every
-            log.info("%s step %d loss %.4f, %.2f s a step", path.stem, step, running / schedule.checkpoint_every, seconds)
+            log.info(
+                "%s step %d loss %.4f, %.2f s a step", path.stem, step, running / schedule.checkpoint_every, seconds
+            )
             running, since = 0.0, time.monotonic()
             _save(path, step, modules, optimizer, ema)
 
 
 def _follow(ema: nn.ModuleDict, modules: nn.ModuleDict, decay: float) -> None:
     with torch.no_grad():
-        averaged, current = list(ema.parameters()), list(modules.parameters())
+        averaged, current = ([weight.data for weight in part.parameters()] for part in (ema, modules))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
@@ -80,9 +82,7 @@ def _save(
     part.replace(path)
 
 
-def _resume(
-    path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: nn.ModuleDict | None
-) -> int:
+def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: nn.ModuleDict | None) -> int:
     """The step to go on from: 0 where there is no checkpoint."""
     if not path.exists():
         return 0

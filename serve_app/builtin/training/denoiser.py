@@ -7,6 +7,7 @@ come out right; Stable Diffusion's scaled-linear betas leave 7% and tint them.
 import copy
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -41,14 +42,14 @@ def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
         num_hidden_layers=2,
         num_attention_heads=3,
         projection_dim=192,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=len(tokenizer) - 2,
+        eos_token_id=len(tokenizer) - 1,
+        pad_token_id=len(tokenizer) - 1,
     )
     return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(config)})
 
 
-def sampler_config() -> DDIMScheduler:
+def sampler_config() -> Any:
     """The scheduler config the model ships with; training reads its noise levels."""
     return DDIMScheduler(
         beta_schedule="linear",
@@ -69,7 +70,7 @@ def encode_latents(vae: AutoencoderKL, pixels: torch.Tensor, path: Path) -> torc
         for icon in pixels:
             pictures = compose(icon.expand(len(PALETTE), -1, -1, -1), PALETTE)
             with torch.autocast("cpu", torch.bfloat16):
-                rows.append(vae.encode(pictures).latent_dist.mode().float())
+                rows.append(vae.encode(pictures, return_dict=False)[0].mode().float())
         torch.save(torch.stack(rows), path)
     return torch.load(path, weights_only=True)
 

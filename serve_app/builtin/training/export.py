@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
@@ -28,16 +29,16 @@ def assemble(
 ) -> StableDiffusionPipeline:
     """The stock pipeline over copies of the trained parts; `latents` give the scaling factor."""
     vae = copy.deepcopy(vae)
+    parts: dict[str, Any] = dict(copy.deepcopy(denoiser).items())
+    absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 6))
     pipeline = StableDiffusionPipeline(
         vae=vae,
-        text_encoder=copy.deepcopy(denoiser["text_encoder"]),
+        text_encoder=parts["text_encoder"],
         tokenizer=tokenizer,
-        unet=copy.deepcopy(denoiser["unet"]),
+        unet=parts["unet"],
         scheduler=sampler_config(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **absent,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -61,8 +62,8 @@ def draw_sheet(folder: Path, path: Path, columns: int = 4) -> None:
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(row) for row in range(len(SHEET_PROMPTS))]
     pictures = pipeline(
-        list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=4.0, height=128, width=128, generator=generators
-    ).images
+        list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=4.0, generator=generators, return_dict=False
+    )[0]
     sheet = Image.new("RGB", (columns * 136 - 8, -(-len(pictures) // columns) * 136 - 8), "white")
     for index, picture in enumerate(pictures):
         sheet.paste(picture, (index % columns * 136, index // columns * 136))

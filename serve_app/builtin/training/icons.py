@@ -18,14 +18,22 @@ from PIL import Image
 ICON_PACKAGE = "@iconify-json/fluent-emoji-flat@1.2.6"
 KEYWORD_PACKAGE = "emojilib@4.0.3"
 
-CATEGORIES = ("Activities", "Animals & Nature", "Flags", "Food & Drink", "Objects", "Smileys & Emotion", "Travel & Places")
-SHAPES = {
-    *"check-mark cross-mark infinity peace-symbol radioactive recycling-symbol warning yin-yang no-entry prohibited".split(),
-    *"red-circle blue-circle green-circle yellow-circle red-square blue-square green-square yellow-square".split(),
-    *"brain bone eye eyes ear nose mouth tooth foot thumbs-up thumbs-down waving-hand flexed-biceps".split(),
-    *"baby princess santa-claus ninja robot astronaut red-question-mark red-exclamation-mark".split(),
-}
-"""Taken from the two categories that are otherwise left out (People & Body, Symbols), whose icons look too much alike."""
+CATEGORIES = (
+    "Activities",
+    "Animals & Nature",
+    "Flags",
+    "Food & Drink",
+    "Objects",
+    "Smileys & Emotion",
+    "Travel & Places",
+)
+EXTRAS = """
+check-mark cross-mark infinity peace-symbol radioactive recycling-symbol warning yin-yang no-entry prohibited
+red-circle blue-circle green-circle yellow-circle red-square blue-square green-square yellow-square
+brain bone eye eyes ear nose mouth tooth foot thumbs-up thumbs-down waving-hand flexed-biceps
+baby princess santa-claus ninja robot astronaut red-question-mark red-exclamation-mark
+"""
+"""From the two categories that are otherwise left out (People & Body, Symbols), whose icons look too much alike."""
 
 LOOKALIKES = re.compile(
     r"oclock|thirty|-moon|button|mailbox|-mail|calendar|-book$|notebook|page-|-page|folder|card-|chart-|envelope|"
@@ -69,7 +77,7 @@ def load_icons(cache: Path) -> list[Icon]:
     wanted = {slug for category in CATEGORIES for slug in categories[category] if not LOOKALIKES.search(slug)}
     return [
         Icon(slug.replace("-", " "), keywords.get(slug, ()), drawings[slug]["body"])
-        for slug in sorted(wanted | (SHAPES & drawings.keys()))
+        for slug in sorted(wanted | (set(EXTRAS.split()) & drawings.keys()))
     ]
 
 

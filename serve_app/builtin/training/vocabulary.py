@@ -1,6 +1,7 @@
 """A small CLIP tokenizer, trained on the captions: CLIP's own layout (bytes, bytes</w>, merges, start, end)."""
 
 import json
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
@@ -28,7 +29,7 @@ def train_tokenizer(icons: list[Icon], merges: int = 3000) -> CLIPTokenizer:
     )
     names = [f"{icon.name} on a {colour} background" for icon in icons for colour in COLOUR_NAMES]
     trainee.train_from_iterator(names + [", ".join(icon.keywords) for icon in icons], trainer)
-    pairs = [tuple(pair) for pair in json.loads(trainee.to_str())["model"]["merges"]]
+    pairs: list[Any] = [tuple(pair) for pair in json.loads(trainee.to_str())["model"]["merges"]]
     merged = [left + right for left, right in pairs]
     specials = ["<|startoftext|>", "<|endoftext|>"]
     words = dict.fromkeys([*alphabet, *(f"{char}</w>" for char in alphabet), *merged, *specials])

@@ -1,0 +1,141 @@
+"""`POST /txt2img/`: a prompt in, the image's bytes out."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.api.infotext import write_infotext
+from serve_app.api.names import read_names
+from serve_app.api.problems import ProblemResponse
+from serve_app.api.service import Service
+from serve_app.config import AppConfig
+from serve_app.engine.request import MEDIA_TYPES, GeneratedImage, GenerationRequest, ImageFormat
+from serve_app.engine.resolve import Wish, resolve
+from serve_app.errors import GenerationFailed, UnknownName
+
+CHUNK_BYTES = 64 * 1024
+REFUSALS = {
+    400: "not readable as a request",
+    413: "body over the limit",
+    422: "a field is out of its limit; the error names it",
+    429: "the queue is full; see Retry-After",
+    500: "this image could not be drawn",
+    503: "warming up or draining",
+}
+
+
+class Txt2ImgBody(BaseModel):
+    """One image. What is left out comes from the model's configuration."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Annotated[str, Field(description="What to draw.", examples=["red apple on a blue background"])]
+    negative_prompt: Annotated[str | None, Field(description="What to keep out; needs guidance over 1.")] = None
+    num_inference_steps: Annotated[int | None, Field(description="Denoising steps.")] = None
+    width: Annotated[int | None, Field(description="Pixels.")] = None
+    height: Annotated[int | None, Field(description="Pixels.")] = None
+    guidance_scale: Annotated[
+        float | None, Field(description="How closely to follow the prompt; 1 and less is off.", allow_inf_nan=False)
+    ] = None
+    model: Annotated[str | None, Field(description="One of the configured models.")] = None
+    sampler: Annotated[str | None, Field(description="Such as euler, ddim, dpmpp_2m.")] = None
+    scheduler: Annotated[str | None, Field(description="The noise schedule: automatic, linear, karras ...")] = None
+    seed: Annotated[int | None, Field(description="The same request and seed give the same image.")] = None
+    output_format: Annotated[str, Field(description="png, jpeg or webp.")] = "png"
+
+
+def router(service: Service) -> APIRouter:
+    """The route, with and without its slash."""
+    routes = APIRouter(tags=["txt2img"])
+    media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
+
+    async def txt2img(body: Txt2ImgBody) -> StreamingResponse:
+        """Draw one image and stream the file; the headers tell its seed, its model, and where the time went."""
+        request = read_request(body, service.config)
+        image = await draw(service, request)
+        return StreamingResponse(
+            _chunks(image.content), media_type=image.media_type, headers=response_headers(request, image)
+        )
+
+    responses: dict[int | str, dict[str, object]] = {200: {"content": media, "description": "The image."}}
+    for status, description in REFUSALS.items():
+        responses[status] = {"model": ProblemResponse, "description": description}
+    for path, shown in (("/txt2img/", True), ("/txt2img", False)):
+        routes.add_api_route(
+            path,
+            txt2img,
+            methods=["POST"],
+            response_class=StreamingResponse,
+            responses=responses,
+            include_in_schema=shown,
+        )
+    return routes
+
+
+def read_request(body: Txt2ImgBody, config: AppConfig) -> GenerationRequest:
+    """Resolve the body against its model; raises InvalidRequest and UnknownName."""
+    model = body.model if body.model is not None else config.default_model
+    if model not in config.models:
+        raise UnknownName("model", model, f"must be one of {', '.join(config.models)}")
+    sampler, scheduler = read_names(body.sampler, body.scheduler)
+    wish = Wish(
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt,
+        width=body.width,
+        height=body.height,
+        num_inference_steps=body.num_inference_steps,
+        guidance_scale=body.guidance_scale,
+        sampler=sampler,
+        scheduler=scheduler,
+        seed=body.seed,
+        output_format=read_format(body.output_format),
+    )
+    request = resolve(wish, model, config.models[model])
+    return replace(request, output=replace(request.output, infotext=write_infotext(request)))
+
+
+def read_format(text: str) -> ImageFormat:
+    """`PNG`, `jpg` ... to a format the engine writes."""
+    plain = text.lower().replace("jpg", "jpeg")
+    for known in MEDIA_TYPES:
+        if plain == known:
+            return known
+    raise UnknownName("output_format", text, f"must be one of {', '.join(MEDIA_TYPES)}")
+
+
+async def draw(service: Service, request: GenerationRequest) -> GeneratedImage:
+    """Wait for the image; cancelled with the caller."""
+    async with aclosing(service.generate(request)) as events:  # pyright: ignore[reportArgumentType]
+        async for event in events:
+            if isinstance(event, GeneratedImage):
+                return event
+    raise GenerationFailed("the model ended its answer without an image")
+
+
+def response_headers(request: GenerationRequest, image: GeneratedImage) -> dict[str, str]:
+    """Seed, model, timings in milliseconds, and the size it was drawn at where that is not the file's."""
+    phases = {
+        "queue": image.timings.queue,
+        "encode": image.timings.encode,
+        "denoise": image.timings.denoise,
+        "decode": image.timings.decode,
+    }
+    headers = {
+        "X-Seed": str(image.seed),
+        "X-Model": request.model,
+        "Content-Length": str(len(image.content)),
+        "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases.items()),
+    }
+    if (request.width, request.height) != (image.width, image.height):
+        headers["X-Drawn-Size"] = f"{request.width}x{request.height}"
+    return headers
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]

@@ -1,0 +1,77 @@
+"""The front of the graph: HTTP in, one hop to the model's replicas, events back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.api.app import create_app
+from serve_app.config import AppConfig
+from serve_app.engine.request import Event, GeneratedImage, GenerationRequest
+from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
+
+READY_SECONDS = 1.0
+ATTEMPTS = 3
+
+
+@serve.ingress()
+class Ingress:
+    """A `Service` over deployment handles, one per model."""
+
+    def __init__(self, config: AppConfig, replicas: Mapping[str, DeploymentHandle]) -> None:
+        self.config = config
+        self._replicas = replicas
+        self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
+        self._warm: set[str] = set()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self)
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Events of one request. A replica that dies is replaced by another, which starts the image again.
+
+        The same request gives the same image wherever it runs, so the caller notices nothing but the delay.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async for event in self._streams[request.model].generate.remote(request):
+                    yield event
+                    if isinstance(event, GeneratedImage):
+                        return
+            except BackPressureError as error:
+                raise Overloaded(self.config.models[request.model].replicas.retry_after_s) from error
+            except DeploymentUnavailableError as error:
+                raise NotReady(f"model {request.model} has no replica that works") from error
+            except RayActorError as error:
+                if attempt == ATTEMPTS:
+                    raise GenerationFailed(f"{ATTEMPTS} replicas died drawing this image") from error
+            except RayTaskError as error:
+                raise _cause(error) from None
+
+    async def warming_up(self) -> list[str]:
+        """The models that have to be up and have not answered yet; one that has stays ready."""
+        waiting = [
+            name
+            for name, model in self.config.models.items()
+            if name not in self._warm and model.replicas.autoscaling.min_replicas > 0
+        ]
+        answers = await asyncio.gather(*(self._answers(name) for name in waiting))
+        self._warm.update(name for name, ready in zip(waiting, answers, strict=True) if ready)
+        return [name for name in waiting if name not in self._warm]
+
+    async def _answers(self, name: str) -> bool:
+        try:
+            return await asyncio.wait_for(self._replicas[name].ready.remote(), READY_SECONDS)
+        except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError):
+            return False
+
+
+def _cause(error: RayTaskError) -> DarkroomError:
+    """The error as the replica raised it; its text there would be the remote traceback."""
+    cause = error.cause
+    return cause if isinstance(cause, DarkroomError) else GenerationFailed(f"{type(cause).__name__}: {cause}")

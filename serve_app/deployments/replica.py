@@ -1,0 +1,63 @@
+"""One model on its share of a GPU: an engine behind a Serve deployment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from serve_app.config import ModelConfig
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import Event, GenerationRequest, Progress
+
+
+class ModelReplica:
+    """Loads, warms up, then turns requests into event streams. Serve routes nothing here before that is done."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._engine = Engine.load(config)
+
+    async def generate(self, request: GenerationRequest, with_progress: bool = False) -> AsyncIterator[Event]:
+        """Events of one request, the image last. Closing the stream frees the request's rows before the next step.
+
+        Progress is coalesced: a reader that is slow sees the latest step only.
+        """
+        loop = asyncio.get_running_loop()
+        latest: list[Progress] = []
+        news = asyncio.Event()
+
+        def note(progress: Progress) -> None:
+            latest[:] = [progress]
+            news.set()
+
+        def on_progress(progress: Progress) -> None:
+            with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(note, progress)
+
+        submit = self._engine.submit
+        future = await asyncio.to_thread(submit, request, on_progress if with_progress else None)
+        image = asyncio.wrap_future(future)
+        image.add_done_callback(lambda _: news.set())
+        try:
+            while not image.done():
+                await news.wait()
+                news.clear()
+                while latest and not image.done():
+                    yield latest.pop()
+            yield await image
+        finally:
+            future.cancel()
+
+    async def ready(self) -> bool:
+        """True: a replica that answers has drawn its warm-up image."""
+        return True
+
+    async def check_health(self) -> None:
+        """Raises where the engine has died or hangs; Serve then replaces the replica."""
+        await asyncio.to_thread(self._engine.check_health)
+
+    def in_flight(self) -> int:
+        """UNet rows being denoised now."""
+        return self._engine.counters.rows_in_flight
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.close()

@@ -1,0 +1,64 @@
+"""Shared by all tests: markers by folder, tiny checkpoints, an engine over one of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from serve_app.config import Defaults, EngineConfig, ModelConfig
+from serve_app.engine.engine import Engine
+from serve_app.models.loading import load_family
+from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
+
+MARKED_FOLDERS = {"deployments": "ray", "gpu": "gpu"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder, marker in MARKED_FOLDERS.items():
+            if folder in item.path.parts:
+                item.add_marker(marker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # tiny tensors: a second thread only waits
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like SD 1.5: epsilon, PNDM config."""
+    return save_stable_diffusion(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sd_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like SD 2.1: v-prediction, DDIM config."""
+    return save_stable_diffusion(tmp_path_factory.mktemp("sd-v"), "v_prediction")
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like SDXL base."""
+    return save_stable_diffusion_xl(tmp_path_factory.mktemp("sdxl"))
+
+
+def tiny_config(source: Path | str, **engine: object) -> ModelConfig:
+    """A 64-pixel model that skips the warm-up curve."""
+    return ModelConfig(
+        source=str(source),
+        device="cpu",
+        native_size=64,
+        cpu_threads=1,
+        defaults=Defaults(num_inference_steps=4, guidance_scale=5.0, sampler="euler"),
+        engine=EngineConfig.model_validate({"max_rows": 16, **engine}),
+    )
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_sd: Path) -> Iterator[Engine]:
+    """One engine for all tests that leave it as they found it."""
+    config = tiny_config(tiny_sd)
+    with Engine(load_family(config), config) as running:
+        yield running
