@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serve_app.config import Defaults, EngineConfig, ModelConfig
+from serve_app.config import Defaults, EngineConfig, Limits, ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.models.loading import load_family
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
@@ -50,6 +50,7 @@ def tiny_config(source: Path | str, **engine: object) -> ModelConfig:
         source=str(source),
         device="cpu",
         native_size=64,
+        limits=Limits(min_side=32),
         cpu_threads=1,
         defaults=Defaults(num_inference_steps=4, guidance_scale=5.0, sampler="euler"),
         engine=EngineConfig.model_validate({"max_rows": 16, **engine}),

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from serve_app.diffusion.guidance import guide
 from serve_app.diffusion.table import advance
-from serve_app.engine.trajectory import Trajectory
+from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
 from serve_app.models.family import DenoisingBatch, ModelFamily
 
 
@@ -58,9 +58,8 @@ def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) 
 
 def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch.device) -> None:
     """Advance every row's state by its table's current step, all in one product."""
-    slots = max(row.table.num_slots for row in rows)
-    state = torch.stack([_pad_slots(row.state, slots) for row in rows])
-    matrices = torch.stack([_pad_matrix(row.steps[row.step_index], slots) for row in rows])
+    state = torch.stack([_pad_slots(row.state, STATE_SLOTS) for row in rows])
+    matrices = torch.stack([row.matrices[row.step_index] for row in rows])
     draws = [row.draw_noise() for row in rows]
     noise = torch.zeros(model_output.shape)
     for index, draw in enumerate(draws):
@@ -76,11 +75,3 @@ def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:
     """(k, c, h, w) to (slots, c, h, w)."""
     return F.pad(state, (0, 0, 0, 0, 0, 0, 0, slots - len(state)))
 
-
-def _pad_matrix(matrix: torch.Tensor, slots: int) -> torch.Tensor:
-    """`[A | B | D]` (k, k + 2) to (slots, slots + 2): B and D stay the last two columns."""
-    known = len(matrix)
-    padded = torch.zeros(slots, slots + 2)
-    padded[:known, :known] = matrix[:, :known]
-    padded[:known, slots:] = matrix[:, known:]
-    return padded

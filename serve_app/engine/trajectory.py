@@ -12,6 +12,10 @@ from serve_app.diffusion.table import SamplerTable
 from serve_app.engine.request import GeneratedImage, GenerationRequest, Progress
 from serve_app.models.family import Conditioning, Prompt
 
+STATE_SLOTS = 4
+"""The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to depend
+on the company, pictures would not be bit-identical."""
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -57,7 +61,7 @@ class Trajectory:
     ) -> None:
         self.ticket = arrival.ticket
         self.table = arrival.table
-        self.steps = arrival.table.steps.float()
+        self.matrices = pad_matrices(arrival.table.steps).float()
         self.input_scale = arrival.table.input_scale.float()
         self.conditioning = conditioning[0]
         self.unconditional = conditioning[1] if arrival.ticket.guided else None
@@ -86,6 +90,15 @@ class Trajectory:
     def draw_noise(self) -> torch.Tensor | None:
         """This step's noise, (c, h, w) on the CPU; None where the sampler draws none."""
         return self.noise.draw() if self.table.draws_noise[self.step_index] else None
+
+
+def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
+    """`[A | B | D]` (calls, k, k + 2) to (calls, STATE_SLOTS, STATE_SLOTS + 2): B and D stay the last two columns."""
+    calls, known, _ = steps.shape
+    padded = torch.zeros(calls, STATE_SLOTS, STATE_SLOTS + 2, dtype=steps.dtype)
+    padded[:, :known, :known] = steps[:, :, :known]
+    padded[:, :known, STATE_SLOTS:] = steps[:, :, known:]
+    return padded
 
 
 @dataclass(frozen=True, eq=False)

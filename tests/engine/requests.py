@@ -1,0 +1,32 @@
+"""Requests that differ in everything."""
+
+from serve_app.config import ModelConfig
+from serve_app.diffusion.samplers import SAMPLERS
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import GenerationRequest
+from serve_app.engine.resolve import Wish, resolve
+
+SCALES = (1.0, 3.0, 7.5, 0.0)
+
+
+def request(config: ModelConfig | Engine, prompt: str = "a cat", **wish: object) -> GenerationRequest:
+    """One request, resolved."""
+    model = config.config if isinstance(config, Engine) else config
+    return resolve(Wish(prompt, **{"seed": 0, **wish}), "tiny", model)  # type: ignore[arg-type]
+
+
+def unlike_requests(config: ModelConfig, **wish: object) -> list[GenerationRequest]:
+    """One for each sampler, with unlike steps, guidance, prompts and seeds; some have no unconditional twin."""
+    return [
+        request(
+            config,
+            f"picture {index} of a cat",
+            negative_prompt="dog" if index % 2 else "",
+            num_inference_steps=3 + index % 5,
+            guidance_scale=SCALES[index % len(SCALES)],
+            sampler=sampler,
+            seed=index,
+            **wish,
+        )
+        for index, sampler in enumerate(SAMPLERS)
+    ]

@@ -1,0 +1,208 @@
+"""The engine as a library: joining, leaving, failing, stopping."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import Progress
+from serve_app.engine.resolve import Wish
+from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
+from serve_app.models.family import DenoisingBatch, Prompt
+from serve_app.models.loading import load_family
+from tests.conftest import tiny_config
+from tests.engine.requests import request
+from tests.pictures import difference, pixels
+
+
+class Spied:
+    """A family that lets a test watch, hold up or spoil its calls."""
+
+    def __init__(self, family: Any) -> None:
+        self._family = family
+        self.batches: list[DenoisingBatch] = []
+        self.encoded: list[int] = []
+        self.before_predict: Callable[[DenoisingBatch], None] = lambda _: None
+        self.spoil: Callable[[DenoisingBatch, torch.Tensor], torch.Tensor] = lambda _, output: output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def encode(self, prompts: list[Prompt]) -> Any:
+        self.encoded.append(len(prompts))
+        return self._family.encode(prompts)
+
+    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
+        self.before_predict(batch)
+        self.batches.append(batch)
+        return self.spoil(batch, self._family.predict(batch))
+
+
+@pytest.fixture
+def spied(tiny_sd: Path) -> Any:
+    config = tiny_config(tiny_sd)
+    family = Spied(load_family(config))
+    with Engine(family, config) as engine:
+        yield engine, family
+
+
+def hold(family: Spied) -> tuple[threading.Event, threading.Event]:
+    """Stop the engine inside its next forward: `reached` is set there, and it goes on once `go` is set."""
+    reached, go = threading.Event(), threading.Event()
+
+    def wait(_: DenoisingBatch) -> None:
+        reached.set()
+        assert go.wait(30)
+
+    family.before_predict = wait
+    return reached, go
+
+
+def test_ten_lines_draw_a_picture(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd, max_rows=None)
+    with Engine.load(config) as engine:
+        image = engine.generate(Wish("a cat", seed=7, num_inference_steps=3))
+    assert pixels(image).shape == (64, 64, 3)
+    assert (image.seed, image.media_type) == (7, "image/png")
+    assert all(seconds >= 0 for seconds in vars(image.timings).values())
+    assert engine.curve is not None
+    assert set(engine.curve.seconds) >= {1, 2, 4}
+
+
+def test_unlike_rows_share_a_forward_and_an_unguided_row_has_no_twin(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    reached, go = hold(family)
+    first = engine.submit(request(engine, sampler="euler", num_inference_steps=6))
+    assert reached.wait(30)
+    late = engine.submit(request(engine, sampler="heun", num_inference_steps=3, guidance_scale=1.0))
+    go.set()
+    first.result(30), late.result(30)
+    assert len(family.batches[0].latents) == 2
+    assert len(family.batches[1].latents) == 3, "the late one joined at the next step"
+    assert len(set(family.batches[1].timesteps.tolist())) == 2
+
+
+def test_prompts_are_encoded_in_one_batch_and_remembered(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    reached, go = hold(family)
+    futures = [engine.submit(request(engine, "first"))]
+    assert reached.wait(30)
+    futures += [engine.submit(request(engine, prompt)) for prompt in ("second", "third", "first")]
+    go.set()
+    [future.result(30) for future in futures]
+    assert family.encoded == [2, 2], "two unknown prompts in one call; the negative one and 'first' were known"
+
+
+def test_a_cancelled_request_frees_its_rows_before_the_next_step(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    reached, go = hold(family)
+    doomed = engine.submit(request(engine, num_inference_steps=50))
+    assert reached.wait(30)
+    kept = engine.submit(request(engine, seed=5))
+    assert doomed.cancel()
+    go.set()
+    kept.result(30)
+    assert [len(batch.latents) for batch in family.batches[1:]] == [2] * 4, "only the one that stayed"
+    assert (engine.counters.rows_in_flight, engine.counters.cancelled) == (0, 1)
+    with pytest.raises(CancelledError):
+        doomed.result()
+
+
+def test_nan_latents_fail_their_own_request_alone(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    sound = engine.submit(request(engine, seed=1)).result(30)
+
+    def poison(batch: DenoisingBatch, output: torch.Tensor) -> torch.Tensor:
+        return torch.where((batch.timesteps > 990).view(-1, 1, 1, 1), torch.nan, output)
+
+    family.spoil = poison
+    bad = engine.submit(request(engine, scheduler="linear", num_inference_steps=7))
+    good = engine.submit(request(engine, seed=1))
+    assert difference(good.result(30), sound) <= 1
+    with pytest.raises(GenerationFailed, match="not finite"):
+        bad.result(30)
+
+
+def test_an_exception_fails_the_guilty_row_alone(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    sound = engine.submit(request(engine, seed=1)).result(30)
+
+    def refuse(batch: DenoisingBatch) -> None:
+        if (batch.timesteps > 990).any():
+            raise RuntimeError("no kernel for this one")
+
+    family.before_predict = refuse
+    bad = engine.submit(request(engine, scheduler="linear", num_inference_steps=7))
+    good = engine.submit(request(engine, seed=1))
+    assert difference(good.result(30), sound) <= 1
+    with pytest.raises(GenerationFailed, match="no kernel for this one"):
+        bad.result(30)
+    engine.check_health()
+
+
+def test_a_progress_callback_that_raises_fails_its_own_request_alone(engine: Engine) -> None:
+    def burst(_: Progress) -> None:
+        raise ValueError("my own mistake")
+
+    bad = engine.submit(request(engine), burst)
+    assert engine.submit(request(engine)).result(30)
+    with pytest.raises(GenerationFailed, match="my own mistake"):
+        bad.result(30)
+
+
+def test_progress_counts_model_calls(engine: Engine) -> None:
+    seen: list[Progress] = []
+    engine.submit(request(engine, sampler="heun", num_inference_steps=4), seen.append).result(30)
+    assert seen == [Progress(step, 7) for step in range(1, 7)]
+
+
+def test_unlike_sizes_take_turns(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    reached, go = hold(family)
+    futures = [engine.submit(request(engine, num_inference_steps=8))]
+    assert reached.wait(30)
+    for width, height in ((64, 64), (128, 32), (32, 128)):
+        futures.append(engine.submit(request(engine, num_inference_steps=4, width=width, height=height)))
+    go.set()
+    assert [pixels(future.result(30)).shape[:2] for future in futures] == [(64, 64), (64, 64), (32, 128), (128, 32)]
+    shapes = [tuple(batch.latents.shape[-2:]) for batch in family.batches]
+    assert shapes[2:11:3] != shapes[3:12:3], "the sizes alternate"
+    assert len(set(shapes[1:4])) == 3
+
+
+def test_what_the_sampler_or_the_vae_cannot_do_is_refused_at_once(engine: Engine) -> None:
+    with pytest.raises(InvalidRequest, match="num_inference_steps"):
+        engine.submit(request(engine, sampler="lcm", num_inference_steps=100))
+
+
+def test_close_finishes_what_is_in_flight_and_takes_no_more(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd)
+    engine = Engine(load_family(config), config)
+    futures = [engine.submit(request(engine, seed=seed)) for seed in range(5)]
+    engine.close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(NotReady):
+        engine.submit(request(engine))
+    with pytest.raises(NotReady, match="has ended"):
+        engine.check_health()
+
+
+def test_a_stuck_engine_is_unhealthy(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd, stall_seconds=0.2)
+    family = Spied(load_family(config))
+    with Engine(family, config) as engine:
+        reached, go = hold(family)
+        future = engine.submit(request(engine))
+        assert reached.wait(30)
+        threading.Event().wait(0.4)
+        with pytest.raises(NotReady, match="has not moved"):
+            engine.check_health()
+        go.set()
+        future.result(30)
+        family.before_predict = lambda _: None
+        engine.submit(request(engine)).result(30)
