@@ -26,7 +26,7 @@ def difference(one: GeneratedImage, other: GeneratedImage) -> int:
 
 def load_pipeline(folder: Path) -> Any:
     """The stock diffusers pipeline, in float32."""
-    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -74,4 +74,3 @@ def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch
 def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:
     """(k, c, h, w) to (slots, c, h, w)."""
     return F.pad(state, (0, 0, 0, 0, 0, 0, 0, slots - len(state)))
-

@@ -13,8 +13,8 @@ from serve_app.engine.request import GeneratedImage, GenerationRequest, Progress
 from serve_app.models.family import Conditioning, Prompt
 
 STATE_SLOTS = 4
-"""The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to depend
-on the company, pictures would not be bit-identical."""
+"""The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to
+depend on the company, pictures would not be bit-identical."""
 
 OnProgress = Callable[[Progress], None]
 

@@ -46,19 +46,19 @@ def assemble(
 
 def load_denoiser(folder: Path) -> nn.ModuleDict:
     """The text encoder and UNet of an exported model, in float32, to go on training from."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     return nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
 
 
 def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Write fp16 safetensors into `folder` and check that plain `from_pretrained` reads them."""
     copy.copy(pipeline).to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
 
 
 def draw_sheet(folder: Path, path: Path, columns: int = 4) -> None:
     """Draw `SHEET_PROMPTS` with the model in `folder`, 25 steps, guidance 4, into one PNG."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(row) for row in range(len(SHEET_PROMPTS))]
     pictures = pipeline(

@@ -1,0 +1,244 @@
+"""How close the engine comes to the bare modules, and how far ahead of the usual ways of serving it is.
+
+One run, one machine, the same weights and requests, the contenders interleaved round by round:
+
+  limit     the UNet in a loop at its best batch size, then the decodes; nothing else
+  engine    all requests at once, unlike steps, guidance and samplers
+  pipeline  the stock diffusers pipeline, one request at a time
+  static    batches of requests whose parameters are equal, through the stock pipeline
+
+    python benchmarks/engine.py [--requests 48] [--rounds 3] [--model builtin:emoji]
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from serve_app.config import Defaults, ModelConfig
+from serve_app.diffusion.compiler import new_scheduler
+from serve_app.diffusion.samplers import SAMPLERS
+from serve_app.diffusion.tables import SamplerTables
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import GenerationRequest
+from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.scheduler import ArrivalOrder, StepPlan
+from serve_app.engine.trajectory import Trajectory
+from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.loading import find_folder, load_family
+
+STEPS = (10, 20, 30, 40, 50)
+SCALES = (1.0, 4.0, 7.5, 12.0)
+NOUNS = ("red apple", "rocket", "cat face", "pizza", "house", "sunflower", "octopus", "guitar")
+COLOURS = ("blue", "white", "green", "black", "pink", "orange")
+
+
+@dataclass
+class Round:
+    """One contender's result: when each request was done, in seconds from the start."""
+
+    done: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return len(self.done) / max(self.done)
+
+    def latency(self, share: float) -> float:
+        """The latency that `share` of the requests stay within."""
+        return sorted(self.done)[min(len(self.done) - 1, int(share * len(self.done)))]
+
+
+class TimedFamily:
+    """A family that adds up the seconds of its calls by the thread that makes them."""
+
+    def __init__(self, family: ModelFamily) -> None:
+        self._family = family
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+        """Timed."""
+        return self._timed("encode", lambda: self._family.encode(prompts))
+
+    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
+        """Timed."""
+        return self._timed("predict", lambda: self._family.predict(batch))
+
+    def _timed(self, name: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        if self._family.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds[name] += time.perf_counter() - start
+        return result
+
+
+class TimedOrder(ArrivalOrder[Trajectory]):
+    """Arrival order that adds up the seconds from each plan to the next, while there is something to do."""
+
+    busy = 0.0
+    _planned: float | None = None
+
+    def plan(self) -> StepPlan[Trajectory] | None:
+        """Timed."""
+        now = time.perf_counter()
+        if self._planned is not None:
+            self.busy += now - self._planned
+        plan = super().plan()
+        self._planned = now if plan is not None else None
+        return plan
+
+
+def draw_requests(config: ModelConfig, count: int) -> list[GenerationRequest]:
+    """Unlike requests, the same in every run."""
+    dice = random.Random(0)
+    return [
+        resolve(
+            Wish(
+                prompt=f"{dice.choice(NOUNS)} on a {dice.choice(COLOURS)} background",
+                num_inference_steps=dice.choice(STEPS),
+                guidance_scale=dice.choice(SCALES),
+                sampler=dice.choice(list(SAMPLERS)),
+                seed=seed,
+            ),
+            "model",
+            config,
+        )
+        for seed in range(count)
+    ]
+
+
+def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], rows: int) -> Round:
+    """As many UNet rows and decodes as the requests need, in batches of `rows`, and nothing else."""
+    tables = SamplerTables(family.scheduler_config)
+    needed = sum(
+        tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance_scale > 1 else 1)
+        for r in requests
+    )
+    factor = family.vae_scale_factor
+    shape = (family.latent_channels, requests[0].height // factor, requests[0].width // factor)
+    with torch.inference_mode():
+        conditioning = family.encode([Prompt("x")]) * rows
+        batch = DenoisingBatch(torch.randn(rows, *shape), torch.full((rows,), 500.0), conditioning)
+        start = time.perf_counter()
+        for _ in range(needed // rows):
+            family.predict(batch)
+        for _ in requests:
+            family.decode(batch.latents[:1])
+        seconds = time.perf_counter() - start
+    return Round([seconds] * len(requests))
+
+
+def run_engine(engine: Engine, requests: Sequence[GenerationRequest]) -> Round:
+    """Everything at once."""
+    result = Round()
+    start = time.perf_counter()
+    futures = [engine.submit(request) for request in requests]
+    for future in futures:
+        future.add_done_callback(lambda _: result.done.append(time.perf_counter() - start))
+    for future in futures:
+        future.result()
+    return result
+
+
+def run_pipeline(pipeline: Any, family: ModelFamily, groups: Sequence[Sequence[GenerationRequest]]) -> Round:
+    """Group after group, each in one call."""
+    result = Round()
+    start = time.perf_counter()
+    for group in groups:
+        first = group[0]
+        pipeline.scheduler = new_scheduler(family.scheduler_config, first.sampler, first.schedule)
+        pipeline(
+            [request.prompt for request in group],
+            num_inference_steps=first.num_inference_steps,
+            guidance_scale=first.guidance_scale,
+            height=first.height,
+            width=first.width,
+            generator=[torch.Generator().manual_seed(request.seed) for request in group],
+        )
+        result.done += [time.perf_counter() - start] * len(group)
+    return result
+
+
+def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationRequest]]:
+    """What a batcher that needs equal parameters can put together."""
+    groups: dict[tuple[object, ...], list[GenerationRequest]] = defaultdict(list)
+    for request in requests:
+        groups[request.sampler, request.num_inference_steps, request.guidance_scale].append(request)
+    return list(groups.values())
+
+
+def print_table(rounds: dict[str, list[Round]]) -> None:
+    """Medians over the rounds; ratios are medians of each round's own ratio."""
+    print("| contender | images/s | p50 s | p95 s | rate / limit | rate / pipeline |")
+    print("|---|---|---|---|---|---|")
+    for name, results in rounds.items():
+        to_limit, to_pipeline = (
+            statistics.median(mine.rate / other.rate for mine, other in zip(results, rounds[base], strict=True))
+            for base in ("limit", "pipeline")
+        )
+        rate, p50, p95 = (
+            statistics.median(values)
+            for values in zip(*((r.rate, r.latency(0.5), r.latency(0.95)) for r in results), strict=True)
+        )
+        print(f"| {name} | {rate:.2f} | {p50:.1f} | {p95:.1f} | {to_limit:.2f} | {to_pipeline:.2f} |")
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin:emoji")
+    parser.add_argument("--native-size", type=int, default=128)
+    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    options = read_options()
+    config = ModelConfig(
+        source=options.model,
+        native_size=options.native_size,
+        defaults=Defaults(guidance_scale=4.0),
+    )
+    family = load_family(config)
+    pipeline = DiffusionPipeline.from_pretrained(str(find_folder(config)), torch_dtype=torch.float32).to(family.device)
+    pipeline.set_progress_bar_config(disable=True)
+    requests = draw_requests(config, options.requests)
+    timed: Any = TimedFamily(family)
+    order = TimedOrder(lambda size: engine._cap(size))
+    overheads: list[float] = []
+    rounds: dict[str, list[Round]] = {"limit": [], "engine": [], "pipeline": [], "static": []}
+    with Engine(timed, config, order) as engine:
+        assert engine.curve is not None
+        rows = engine.curve.best_rows
+        print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in engine.curve.seconds.items()} }, best {rows}\n")
+        run_engine(engine, requests[:4])
+        for _ in range(options.rounds):
+            rounds["limit"].append(run_limit(family, requests, rows))
+            timed.seconds.clear()
+            order.busy = 0.0
+            rounds["engine"].append(run_engine(engine, requests))
+            overheads.append(1 - (timed.seconds["predict"] + timed.seconds["encode"]) / order.busy)
+            rounds["static"].append(run_pipeline(pipeline, family, equal_groups(requests)))
+            rounds["pipeline"].append(run_pipeline(pipeline, family, [[request] for request in requests]))
+    print_table(rounds)
+    print(
+        f"\nengine bookkeeping: {100 * statistics.median(overheads):.1f}% of step time with {len(requests)} in flight"
+    )
+    print(f"static batches of equal parameters: {len(requests) / len(equal_groups(requests)):.2f} requests each")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Checkpoints that cannot be served are refused at start, with their path and the fix."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from serve_app.config import ModelConfig
+from serve_app.errors import ModelLoadError
+from serve_app.models.loading import load_family
+from serve_app.models.prompts import tokenize
+from tests.checkpoints import make_tokenizer
+from tests.conftest import tiny_config
+
+
+@pytest.fixture
+def broken(tiny_sd: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(tiny_sd, tmp_path / "checkpoint"))
+
+
+def refusal(source: Path | str, **options: object) -> str:
+    config = ModelConfig.model_validate({**tiny_config(source).model_dump(), **options})
+    with pytest.raises(ModelLoadError) as caught:
+        load_family(config)
+    return str(caught.value)
+
+
+def test_a_missing_directory_is_named() -> None:
+    assert "/no/such/model is no directory" in refusal("/no/such/model")
+    assert "none of builtin:emoji" in refusal("builtin:photos")
+
+
+def test_a_directory_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path}/model_index.json is missing" in refusal(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    assert "is no JSON" in refusal(tmp_path)
+
+
+def test_an_unknown_pipeline_is_named_with_those_we_know(broken: Path) -> None:
+    (broken / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    assert "'FluxPipeline' is none of StableDiffusionPipeline, StableDiffusionXLPipeline" in refusal(broken)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_missing_part_is_named(broken: Path, part: str) -> None:
+    shutil.rmtree(broken / part)
+    assert str(broken / part) in refusal(broken)
+
+
+def test_broken_weights_are_named(broken: Path) -> None:
+    weights = next((broken / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert f"{broken / 'unet'} cannot be loaded" in refusal(broken)
+
+
+def test_pickled_weights_are_refused_unless_allowed(broken: Path) -> None:
+    family = load_family(tiny_config(broken))
+    weights = next((broken / "unet").glob("*.safetensors"))
+    torch.save(family.executor._unet.state_dict(), broken / "unet" / "diffusion_pytorch_model.bin")  # type: ignore[attr-defined]
+    weights.unlink()
+    message = refusal(broken)
+    assert "diffusion_pytorch_model.bin is pickled" in message
+    assert "allow_pickle: true" in message
+    config = tiny_config(broken).model_copy(update={"allow_pickle": True})
+    assert load_family(config).latent_channels == 4
+
+
+def test_a_device_that_is_not_there_is_named(tiny_sd: Path) -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    assert "device: mps" in refusal(tiny_sd, device="mps")
+
+
+def test_prompts_are_cut_into_chunks_of_75_tokens() -> None:
+    tokenizer = make_tokenizer()
+    assert [len(chunk) for chunk in tokenize(tokenizer, "x " * 75)] == [77]
+    assert [len(chunk) for chunk in tokenize(tokenizer, "x " * 76)] == [77, 77]
+    short = tokenize(tokenizer, "x y")[0]
+    assert short == tokenizer("x y", padding="max_length", max_length=77).input_ids
+    assert tokenize(tokenizer, "") == [tokenizer("", padding="max_length", max_length=77).input_ids]
