@@ -7,7 +7,7 @@ One run, one machine, the same weights and requests, the contenders interleaved 
   pipeline  the stock diffusers pipeline, one request at a time
   static    batches of requests whose parameters are equal, through the stock pipeline
 
-    python benchmarks/engine.py [--requests 48] [--rounds 3] [--model builtin:emoji]
+    python benchmarks/engine.py [--requests 64] [--rounds 3] [--model builtin:emoji]
 """
 
 import argparse
@@ -42,17 +42,13 @@ COLOURS = ("blue", "white", "green", "black", "pink", "orange")
 
 @dataclass
 class Round:
-    """One contender's result: when each request was done, in seconds from the start."""
+    """One contender's result: when each request was done, and UNet rows a second while there was a queue."""
 
     done: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Images a second."""
-        return len(self.done) / max(self.done)
+    rows_per_second: float = 0.0
 
     def latency(self, share: float) -> float:
-        """The latency that `share` of the requests stay within."""
+        """The latency that `share` of the requests stay within, all having arrived at once."""
         return sorted(self.done)[min(len(self.done) - 1, int(share * len(self.done)))]
 
 
@@ -118,34 +114,47 @@ def draw_requests(config: ModelConfig, count: int) -> list[GenerationRequest]:
     ]
 
 
-def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], rows: int) -> Round:
-    """As many UNet rows and decodes as the requests need, in batches of `rows`, and nothing else."""
+def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:
+    """UNet rows that the requests need from first to last step."""
     tables = SamplerTables(family.scheduler_config)
-    needed = sum(
+    return sum(
         tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance_scale > 1 else 1)
         for r in requests
     )
+
+
+def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], batch_rows: int) -> Round:
+    """As many UNet rows and decodes as the requests need, in batches of `batch_rows`, and nothing else."""
+    needed = rows_of(family, requests)
     factor = family.vae_scale_factor
     shape = (family.latent_channels, requests[0].height // factor, requests[0].width // factor)
     with torch.inference_mode():
-        conditioning = family.encode([Prompt("x")]) * rows
-        batch = DenoisingBatch(torch.randn(rows, *shape), torch.full((rows,), 500.0), conditioning)
+        conditioning = family.encode([Prompt("x")]) * batch_rows
+        latents = torch.randn(batch_rows, *shape, device=family.device)
+        batch = DenoisingBatch(latents, torch.full((batch_rows,), 500.0, device=family.device), conditioning)
         start = time.perf_counter()
-        for _ in range(needed // rows):
+        for _ in range(needed // batch_rows):
             family.predict(batch)
         for _ in requests:
-            family.decode(batch.latents[:1])
+            family.decode(latents[:1])
         seconds = time.perf_counter() - start
-    return Round([seconds] * len(requests))
+    return Round([seconds] * len(requests), needed // batch_rows * batch_rows / seconds)
 
 
-def run_engine(engine: Engine, requests: Sequence[GenerationRequest]) -> Round:
-    """Everything at once."""
+def run_engine(engine: Engine, requests: Sequence[GenerationRequest], batch_rows: int) -> Round:
+    """Everything at once. Its rate is taken while the queue is longer than a batch: what is saturated."""
     result = Round()
+    before = engine.counters.model_rows
     start = time.perf_counter()
+
+    def note(_: object) -> None:
+        result.done.append(time.perf_counter() - start)
+        if len(requests) - len(result.done) >= batch_rows:
+            result.rows_per_second = (engine.counters.model_rows - before) / result.done[-1]
+
     futures = [engine.submit(request) for request in requests]
     for future in futures:
-        future.add_done_callback(lambda _: result.done.append(time.perf_counter() - start))
+        future.add_done_callback(note)
     for future in futures:
         future.result()
     return result
@@ -167,6 +176,7 @@ def run_pipeline(pipeline: Any, family: ModelFamily, groups: Sequence[Sequence[G
             generator=[torch.Generator().manual_seed(request.seed) for request in group],
         )
         result.done += [time.perf_counter() - start] * len(group)
+    result.rows_per_second = rows_of(family, [request for group in groups for request in group]) / result.done[-1]
     return result
 
 
@@ -178,18 +188,22 @@ def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationR
     return list(groups.values())
 
 
-def print_table(rounds: dict[str, list[Round]]) -> None:
-    """Medians over the rounds; ratios are medians of each round's own ratio."""
+def print_table(rounds: dict[str, list[Round]], rows_per_image: float) -> None:
+    """Medians over the rounds; ratios are medians of each round's own ratio. Images are counted in equal model calls."""
     print("| contender | images/s | p50 s | p95 s | rate / limit | rate / pipeline |")
     print("|---|---|---|---|---|---|")
     for name, results in rounds.items():
         to_limit, to_pipeline = (
-            statistics.median(mine.rate / other.rate for mine, other in zip(results, rounds[base], strict=True))
+            statistics.median(
+                mine.rows_per_second / other.rows_per_second for mine, other in zip(results, rounds[base], strict=True)
+            )
             for base in ("limit", "pipeline")
         )
         rate, p50, p95 = (
             statistics.median(values)
-            for values in zip(*((r.rate, r.latency(0.5), r.latency(0.95)) for r in results), strict=True)
+            for values in zip(
+                *((r.rows_per_second / rows_per_image, r.latency(0.5), r.latency(0.95)) for r in results), strict=True
+            )
         )
         print(f"| {name} | {rate:.2f} | {p50:.1f} | {p95:.1f} | {to_limit:.2f} | {to_pipeline:.2f} |")
 
@@ -199,7 +213,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="builtin:emoji")
     parser.add_argument("--native-size", type=int, default=128)
-    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
@@ -224,16 +238,16 @@ def main() -> None:
         assert engine.curve is not None
         rows = engine.curve.best_rows
         print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in engine.curve.seconds.items()} }, best {rows}\n")
-        run_engine(engine, requests[:4])
+        run_engine(engine, requests[:4], rows)
         for _ in range(options.rounds):
             rounds["limit"].append(run_limit(family, requests, rows))
             timed.seconds.clear()
             order.busy = 0.0
-            rounds["engine"].append(run_engine(engine, requests))
+            rounds["engine"].append(run_engine(engine, requests, rows))
             overheads.append(1 - (timed.seconds["predict"] + timed.seconds["encode"]) / order.busy)
             rounds["static"].append(run_pipeline(pipeline, family, equal_groups(requests)))
             rounds["pipeline"].append(run_pipeline(pipeline, family, [[request] for request in requests]))
-    print_table(rounds)
+    print_table(rounds, rows_of(family, requests) / len(requests))
     print(
         f"\nengine bookkeeping: {100 * statistics.median(overheads):.1f}% of step time with {len(requests)} in flight"
     )

@@ -28,8 +28,8 @@ class Developer:
         self._on_done = on_done
         self._exposures: queue.SimpleQueue[Exposure | None] = queue.SimpleQueue()
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self.thread.start()
 
     def develop(self, exposure: Exposure) -> None:
         """Take one; `on_done` is called for it later, from another thread."""
@@ -38,7 +38,7 @@ class Developer:
     def close(self) -> None:
         """Finish what was taken, then stop."""
         self._exposures.put(None)
-        self._thread.join()
+        self.thread.join()
         self._compressors.shutdown()
 
     def _run(self) -> None:
@@ -49,7 +49,9 @@ class Developer:
                 batch, pending = self._gather(pending)
                 if stream is not None:
                     stream.wait_stream(torch.cuda.default_stream(self._family.device))
-                self._decode([exposure for exposure in batch if not exposure.ticket.future.cancelled()])
+                sound = [exposure for exposure in batch if self._is_sound(exposure)]
+                if sound:
+                    self._decode(sound)
                 pending = pending or self._exposures.get()
 
     def _gather(self, first: Exposure) -> tuple[list[Exposure], Exposure | None]:
@@ -65,24 +67,29 @@ class Developer:
             batch.append(following)
         return batch, None
 
+    def _is_sound(self, exposure: Exposure) -> bool:
+        """Still wanted, and made of numbers; what is not numbers fails here."""
+        if exposure.ticket.future.cancelled():
+            return False
+        if torch.isfinite(exposure.latents).all():
+            return True
+        self._on_done(exposure, GenerationFailed("the latents are not finite numbers: try another dtype"))
+        return False
+
     def _decode(self, batch: list[Exposure]) -> None:
-        sound = []
-        for exposure in batch:
-            if torch.isfinite(exposure.latents).all():
-                sound.append(exposure)
-            else:
-                self._on_done(exposure, GenerationFailed("the latents are not finite numbers: try another dtype"))
-        if not sound:
-            return
-        latents = torch.stack([exposure.latents for exposure in sound])
-        padding = latents[:1].expand(self._rows - len(sound), -1, -1, -1)
+        """One VAE call for `batch`, filled up; where it fails, one for each, so that only the guilty fail."""
+        latents = torch.stack([exposure.latents for exposure in batch])
+        padding = latents[:1].expand(self._rows - len(batch), -1, -1, -1)
         try:
             pictures = self._family.decode(torch.cat([latents, padding]))
         except RuntimeError as error:
-            for exposure in sound:
-                self._on_done(exposure, GenerationFailed(f"decoding failed: {error}"))
+            if len(batch) == 1:
+                self._on_done(batch[0], GenerationFailed(f"decoding failed: {error}"))
+                return
+            for exposure in batch:
+                self._decode([exposure])
             return
-        for exposure, pixels in zip(sound, pictures[: len(sound)], strict=True):
+        for exposure, pixels in zip(batch, pictures[: len(batch)], strict=True):
             self._compressors.submit(self._compress, exposure, pixels.numpy())
 
     def _compress(self, exposure: Exposure, pixels: np.ndarray) -> None:

@@ -90,8 +90,9 @@ class Engine:
 
     def check_health(self) -> None:
         """Raise NotReady where the loop has died or hangs, or the device no longer answers."""
-        if not self._loop.thread.is_alive():
-            raise NotReady("the engine's thread has ended")
+        for thread in (self._loop.thread, self._developer.thread):
+            if not thread.is_alive():
+                raise NotReady(f"the engine's {thread.name} thread has ended")
         silent = time.monotonic() - self._loop.last_beat
         if silent > self.config.engine.stall_seconds:
             raise NotReady(f"the engine has not moved for {silent:.0f} s")

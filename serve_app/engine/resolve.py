@@ -32,13 +32,14 @@ def resolve(wish: Wish, model: str, config: ModelConfig) -> GenerationRequest:
     """Decide everything; raises InvalidRequest or UnknownName naming field, value and limit."""
     defaults, limits = config.defaults, config.limits
     negative_prompt = defaults.negative_prompt if wish.negative_prompt is None else wish.negative_prompt
-    width, height = wish.width or config.native_size, wish.height or config.native_size
+    width = config.native_size if wish.width is None else wish.width
+    height = config.native_size if wish.height is None else wish.height
     steps = defaults.num_inference_steps if wish.num_inference_steps is None else wish.num_inference_steps
     guidance_scale = defaults.guidance_scale if wish.guidance_scale is None else wish.guidance_scale
     sampler = wish.sampler or defaults.sampler
     schedule = wish.scheduler or (defaults.scheduler if wish.sampler in (None, defaults.sampler) else "automatic")
     check_prompts(wish.prompt, negative_prompt, limits)
-    check_size(wish, width, height, limits)
+    check_size(width, height, limits)
     _within("num_inference_steps", steps, 1, limits.max_num_inference_steps)
     _within("guidance_scale", guidance_scale, limits.min_guidance_scale, limits.max_guidance_scale)
     check_pair(sampler, schedule)
@@ -67,8 +68,8 @@ def drawn_size(width: int, height: int, config: ModelConfig) -> tuple[int, int]:
     native, multiple = config.native_size, config.limits.size_multiple
     if width * height <= native * native:
         return width, height
-    shrink = native / math.sqrt(width * height)
-    return tuple(max(multiple, round(side * shrink / multiple) * multiple) for side in (width, height))  # pyright: ignore
+    blocks = native / math.sqrt(width * height) / multiple
+    return max(1, round(width * blocks)) * multiple, max(1, round(height * blocks)) * multiple
 
 
 def check_prompts(prompt: str, negative_prompt: str, limits: Limits) -> None:
@@ -82,10 +83,10 @@ def check_prompts(prompt: str, negative_prompt: str, limits: Limits) -> None:
             raise InvalidRequest(field, ascii(text), "must be valid Unicode text without NUL")
 
 
-def check_size(wish: Wish, width: int, height: int, limits: Limits) -> None:
+def check_size(width: int, height: int, limits: Limits) -> None:
     """Hold both sides and their product to the limits."""
-    for field, asked, side in (("width", wish.width, width), ("height", wish.height, height)):
-        _within(field, side if asked is None else asked, limits.min_side, limits.max_side)
+    for field, side in (("width", width), ("height", height)):
+        _within(field, side, limits.min_side, limits.max_side)
         if side % limits.size_multiple:
             raise InvalidRequest(field, side, f"must be a multiple of {limits.size_multiple}")
     if width * height > limits.max_pixels:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import ray
 from PIL import Image
 from ray import serve
@@ -128,3 +129,28 @@ def test_an_image_survives_the_death_of_its_replica(deploy: Deploy, tiny_sd: Pat
     assert found[0].status_code == 200, found[0].text
     mine, theirs = (np.asarray(Image.open(io.BytesIO(answer.content))) for answer in (found[0], undisturbed))
     assert np.array_equal(mine, theirs)
+
+
+def test_images_in_flight_are_finished_when_the_app_is_deleted(deploy: Deploy, tiny_sd: Path) -> None:
+    client = deploy(app_args(tiny=tiny_model(tiny_sd)))
+    client.post("/txt2img/", json={"prompt": "warm"})
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(client.post, "/txt2img/", json={**SLOW, "seed": seed}) for seed in range(4)]
+        wait_until(lambda: rows_in_flight("tiny") == 8)
+        serve.delete("darkroom")
+        assert [call.result().status_code for call in calls] == [200] * 4
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_start_with_its_path(deploy: Deploy) -> None:
+    with pytest.raises(RuntimeError, match="Deploying application darkroom failed"):
+        deploy(app_args(tiny=tiny_model(Path("/no/such/model"))))
+    details = serve.status().applications["darkroom"].deployments["model-tiny"].message
+    assert "/no/such/model is no directory: give the path of a diffusers checkpoint" in details
+
+
+def test_what_only_the_replica_can_refuse_is_a_422_all_the_same(deploy: Deploy, tiny_sd: Path) -> None:
+    client = deploy(app_args(tiny=tiny_model(tiny_sd)))
+    answer = client.post("/txt2img/", json={"prompt": "x", "sampler": "lcm", "num_inference_steps": 100})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "num_inference_steps"
+    assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200

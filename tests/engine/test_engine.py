@@ -145,6 +145,34 @@ def test_an_exception_fails_the_guilty_row_alone(spied: tuple[Engine, Spied]) ->
     engine.check_health()
 
 
+def test_a_decode_that_fails_fails_its_own_request_alone(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd, decode_batch=4)
+    family = Spied(load_family(config))
+    decode = family._family.decode
+    seen: list[torch.Tensor] = []
+
+    def watch(latents: torch.Tensor) -> torch.Tensor:
+        seen.append(latents[0].clone())
+        return decode(latents)
+
+    def refuse(latents: torch.Tensor) -> torch.Tensor:
+        assert len(latents) == 4, "one fixed batch size"
+        if any(torch.allclose(row, seen[0], atol=1e-3) for row in latents):
+            raise RuntimeError("no memory")
+        return decode(latents)
+
+    with Engine(family, config) as engine:
+        sound = engine.submit(request(engine, seed=1)).result(30)
+        family.decode = watch  # type: ignore[attr-defined]
+        engine.submit(request(engine, seed=2)).result(30)
+        family.decode = refuse  # type: ignore[attr-defined]
+        futures = [engine.submit(request(engine, seed=seed)) for seed in (1, 2, 1)]
+        assert difference(futures[0].result(30), sound) <= 1
+        assert difference(futures[2].result(30), sound) <= 1
+        with pytest.raises(GenerationFailed, match="no memory"):
+            futures[1].result(30)
+
+
 def test_a_progress_callback_that_raises_fails_its_own_request_alone(engine: Engine) -> None:
     def burst(_: Progress) -> None:
         raise ValueError("my own mistake")
@@ -188,7 +216,7 @@ def test_close_finishes_what_is_in_flight_and_takes_no_more(tiny_sd: Path) -> No
     assert all(future.done() for future in futures)
     with pytest.raises(NotReady):
         engine.submit(request(engine))
-    with pytest.raises(NotReady, match="has ended"):
+    with pytest.raises(NotReady, match="denoise thread has ended"):
         engine.check_health()
 
 

@@ -1,0 +1,59 @@
+"""The replica's event stream, in this process."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from serve_app.deployments.replica import ModelReplica
+from serve_app.engine.request import GeneratedImage, Progress
+from serve_app.errors import InvalidRequest
+from tests.conftest import tiny_config
+from tests.engine.requests import request
+
+
+@pytest.fixture(scope="module")
+def replica(tiny_sd: Path) -> Iterator[ModelReplica]:
+    found = ModelReplica(tiny_config(tiny_sd))
+    yield found
+    found.__del__()
+
+
+def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def collect(with_progress: bool) -> list[object]:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=30)
+        return [event async for event in replica.generate(asked, with_progress)]
+
+    *progress, image = asyncio.run(collect(True))
+    assert isinstance(image, GeneratedImage)
+    assert progress
+    steps = [event.step for event in progress if isinstance(event, Progress)]
+    assert steps == sorted(set(steps)), "coalesced, never repeated, never back"
+    assert all(event.steps == 30 for event in progress if isinstance(event, Progress))
+    assert len(asyncio.run(collect(False))) == 1, "a plain request costs one message"
+
+
+def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def leave() -> None:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        async with aclosing(replica.generate(asked, True)) as events:  # pyright: ignore
+            assert isinstance(await anext(events), Progress)
+            assert replica.in_flight() == 2
+        while replica.in_flight():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(leave(), 30))
+    assert replica._engine.counters.cancelled == 1
+    asyncio.run(replica.check_health())
+
+
+def test_a_refused_request_raises_before_anything_is_drawn(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def ask() -> None:
+        asked = request(tiny_config(tiny_sd), sampler="lcm", num_inference_steps=100)
+        async for _ in replica.generate(asked):
+            pytest.fail("nothing should come")
+
+    with pytest.raises(InvalidRequest, match="num_inference_steps"):
+        asyncio.run(ask())
