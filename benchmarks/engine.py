@@ -189,7 +189,7 @@ def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationR
 
 
 def print_table(rounds: dict[str, list[Round]], rows_per_image: float) -> None:
-    """Medians over the rounds; ratios are medians of each round's own ratio. Images are counted in equal model calls."""
+    """Medians over the rounds; ratios are medians of each round's own. Images are counted in equal model calls."""
     print("| contender | images/s | p50 s | p95 s | rate / limit | rate / pipeline |")
     print("|---|---|---|---|---|---|")
     for name, results in rounds.items():

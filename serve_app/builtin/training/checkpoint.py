@@ -40,7 +40,9 @@ def train(
     The generator is seeded by the step alone, so a resumed run draws what an undisturbed one would have drawn.
     `ema`, a copy of `modules`, follows them with decay 0.999 (less over the first steps).
     """
-    optimizer = torch.optim.AdamW(modules.parameters(), lr=0.0, weight_decay=schedule.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        modules.parameters(), lr=0.0, weight_decay=schedule.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     step = _resume(path, modules, optimizer, ema)
     running, since = 0.0, time.monotonic()
     while step < schedule.steps:

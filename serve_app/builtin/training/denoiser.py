@@ -82,7 +82,8 @@ def train_denoiser(
     modules = new_denoiser(tokenizer)
     if start is not None:
         modules.load_state_dict(start.state_dict())
-    modules.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+    for module in modules.values():
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a quarter faster on a CPU
     ema = copy.deepcopy(modules).eval()
     noise_levels = sampler_config()
     pairs = training_pairs(icons)
