@@ -11,7 +11,6 @@ One run, one machine, the same weights and requests, the contenders interleaved 
 """
 
 import argparse
-import random
 import statistics
 import time
 from collections import defaultdict
@@ -21,23 +20,16 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from workload import draw_requests, equal_groups, rows_of
 
 from serve_app.config import Defaults, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.diffusion.samplers import SAMPLERS
-from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import GenerationRequest
-from serve_app.engine.resolve import Wish, resolve
 from serve_app.engine.scheduler import ArrivalOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
 from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.loading import find_folder, load_family
-
-STEPS = (10, 20, 30, 40, 50)
-SCALES = (1.0, 4.0, 7.5, 12.0)
-NOUNS = ("red apple", "rocket", "cat face", "pizza", "house", "sunflower", "octopus", "guitar")
-COLOURS = ("blue", "white", "green", "black", "pink", "orange")
 
 
 @dataclass
@@ -95,34 +87,6 @@ class TimedOrder(ArrivalOrder[Trajectory]):
         return plan
 
 
-def draw_requests(config: ModelConfig, count: int) -> list[GenerationRequest]:
-    """Unlike requests, the same in every run."""
-    dice = random.Random(0)
-    return [
-        resolve(
-            Wish(
-                prompt=f"{dice.choice(NOUNS)} on a {dice.choice(COLOURS)} background",
-                num_inference_steps=dice.choice(STEPS),
-                guidance_scale=dice.choice(SCALES),
-                sampler=dice.choice(list(SAMPLERS)),
-                seed=seed,
-            ),
-            "model",
-            config,
-        )
-        for seed in range(count)
-    ]
-
-
-def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:
-    """UNet rows that the requests need from first to last step."""
-    tables = SamplerTables(family.scheduler_config)
-    return sum(
-        tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance_scale > 1 else 1)
-        for r in requests
-    )
-
-
 def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], batch_rows: int) -> Round:
     """As many UNet rows and decodes as the requests need, in batches of `batch_rows`, and nothing else."""
     needed = rows_of(family, requests)
@@ -178,14 +142,6 @@ def run_pipeline(pipeline: Any, family: ModelFamily, groups: Sequence[Sequence[G
         result.done += [time.perf_counter() - start] * len(group)
     result.rows_per_second = rows_of(family, [request for group in groups for request in group]) / result.done[-1]
     return result
-
-
-def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationRequest]]:
-    """What a batcher that needs equal parameters can put together."""
-    groups: dict[tuple[object, ...], list[GenerationRequest]] = defaultdict(list)
-    for request in requests:
-        groups[request.sampler, request.num_inference_steps, request.guidance_scale].append(request)
-    return list(groups.values())
 
 
 def print_table(rounds: dict[str, list[Round]], rows_per_image: float) -> None:
