@@ -55,7 +55,11 @@ def install(app: FastAPI) -> None:
         problem = Problem(code="http_error", message=str(error.detail))
         return JSONResponse(ProblemResponse(error=problem).model_dump(), error.status_code, error.headers)
 
+    async def on_bug(_: Request, __: Exception) -> JSONResponse:
+        return problem_response(DarkroomError("internal error"))  # the traceback is in the log, not in the answer
+
     app.add_exception_handler(DarkroomError, on_darkroom_error)
+    app.add_exception_handler(Exception, on_bug)
     app.add_exception_handler(RequestValidationError, on_invalid_body)
     app.add_exception_handler(HTTPException, on_http_error)
 

@@ -32,12 +32,17 @@ class StepCurve:
 def measure(forward: Callable[[int], None], size: Size, most: int = 32, patience: int = 2) -> StepCurve:
     """Time `forward(rows)` for 1, 2, 4 .. `most` rows; stop once `patience` doublings in a row gain nothing.
 
-    `forward` returns when the work is done, not when it is queued.
+    `forward` returns when the work is done, not when it is queued; where it raises MemoryError, that was too many rows.
     """
     seconds: dict[int, float] = {}
     rows, best, fruitless = 1, 0.0, 0
     while rows <= most and fruitless < patience:
-        forward(rows)
+        try:
+            forward(rows)
+        except MemoryError:
+            if rows == 1:
+                raise
+            break
         seconds[rows] = min(_timed(forward, rows) for _ in range(2))
         rate = rows / seconds[rows]
         fruitless = 0 if rate > 1.03 * best else fruitless + 1

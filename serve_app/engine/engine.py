@@ -147,7 +147,10 @@ def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
     def forward(rows: int) -> None:
         latents = torch.zeros(rows, family.latent_channels, side, side, device=family.device)
         timesteps = torch.full((rows,), 500.0, device=family.device)
-        family.predict(DenoisingBatch(latents, timesteps, [conditioning] * rows)).sum().item()
+        try:
+            family.predict(DenoisingBatch(latents, timesteps, [conditioning] * rows)).sum().item()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{rows} UNet rows at {config.native_size} pixels: {error}") from error
 
     with torch.inference_mode():
         conditioning = family.encode([Prompt("warm-up")])[0]

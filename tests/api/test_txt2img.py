@@ -181,6 +181,7 @@ def test_unknown_routes_and_methods_answer_in_the_same_shape() -> None:
         (Overloaded(5), 429, "overloaded"),
         (NotReady("draining"), 503, "not_ready"),
         (GenerationFailed("the latents are not finite"), 500, "generation_failed"),
+        (KeyError("a bug"), 500, "internal_error"),
     ],
 )
 def test_what_the_service_raises_becomes_its_status(error: Exception, status: int, code: str) -> None:

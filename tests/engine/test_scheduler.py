@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pytest
+
 from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.scheduler import ArrivalOrder, Size
 
@@ -62,6 +64,18 @@ def test_the_cap_is_the_narrowest_batch_near_the_best_rate_scaled_by_pixels() ->
     assert curve.cap((16, 16)) == 4
     assert curve.cap((8, 8)) == 16
     assert curve.cap((64, 64)) == 2
+
+
+def test_measuring_stops_where_memory_ends() -> None:
+    def forward(rows: int) -> None:
+        if rows > most:
+            raise MemoryError
+
+    most = 4
+    assert set(measure(forward, (8, 8), patience=9).seconds) == {1, 2, 4}
+    most = 0
+    with pytest.raises(MemoryError):
+        measure(forward, (8, 8))
 
 
 def test_measuring_stops_where_wider_gains_nothing() -> None:
