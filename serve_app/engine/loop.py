@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import Progress
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.trajectory import Arrival, Exposure, Trajectory
-from serve_app.models.family import ModelFamily
+from serve_app.models.family import Conditioning, ModelFamily, Prompt
 
 log = logging.getLogger("darkroom.engine")
 
@@ -110,6 +110,7 @@ class DenoisingLoop:
         try:
             work(items)
         except Exception as error:
+            # The engine-loop boundary: one request's failure is its own, and the loop goes on.
             if len(items) > 1:
                 for item in items:
                     self._guarded(work, (item,))
@@ -129,16 +130,19 @@ class DenoisingLoop:
         start = time.monotonic()
         known = self._encoder.encode([prompt for arrival in arrivals for prompt in arrival.ticket.prompts])
         seconds = time.monotonic() - start
-        for arrival in arrivals:
-            request = arrival.ticket.request
-            factor = self._family.vae_scale_factor
-            shape = (self._family.latent_channels, request.height // factor, request.width // factor)
-            conditioning = [known[prompt] for prompt in arrival.ticket.prompts]
-            row = Trajectory(arrival, conditioning, shape, self._family.device, seconds)
+        rows = [self._start(arrival, known, seconds) for arrival in arrivals]
+        for arrival, row in zip(arrivals, rows, strict=True):
             self._forget(arrival)
             self._trajectories[row] = None
             self._scheduler.add(row)
             self.counters.rows_in_flight += row.model_rows
+
+    def _start(self, arrival: Arrival, known: Mapping[Prompt, Conditioning], encode_seconds: float) -> Trajectory:
+        request = arrival.ticket.request
+        factor = self._family.vae_scale_factor
+        shape = (self._family.latent_channels, request.height // factor, request.width // factor)
+        conditioning = [known[prompt] for prompt in arrival.ticket.prompts]
+        return Trajectory(arrival, conditioning, shape, self._family.device, encode_seconds)
 
     def _step(self, rows: Sequence[Trajectory]) -> None:
         """One step for `rows`; the finished leave for the VAE."""
