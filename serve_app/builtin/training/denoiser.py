@@ -59,6 +59,7 @@ def sampler_config() -> Any:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
