@@ -15,20 +15,22 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 from workload import draw_requests, equal_groups, rows_of
 
-from serve_app.config import Defaults, ModelConfig
+from serve_app.config import Defaults, EngineConfig, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.engine.engine import Engine
+from serve_app.engine.engine import Engine, measure_curve
 from serve_app.engine.request import GenerationRequest
 from serve_app.engine.scheduler import ArrivalOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
 from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.host import run_apart
 from serve_app.models.loading import find_folder, load_family
 
 
@@ -174,39 +176,47 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def run_round(
+    family: ModelFamily, config: ModelConfig, requests: Sequence[GenerationRequest], pipeline: Any
+) -> tuple[dict[str, Round], float]:
+    """Every contender once, each in threads that end with it; and the engine's bookkeeping as a share of step time."""
+    rows = config.engine.max_rows or 1
+    found = {"limit": run_apart(lambda: run_limit(family, requests, rows))}
+    timed: Any = TimedFamily(family)
+    order = TimedOrder(lambda _: rows)
+    with Engine(timed, config, order) as engine:
+        run_engine(engine, [replace(request, num_inference_steps=2) for request in requests[:4]], rows)
+        run_apart(lambda: [engine.table(request) for request in requests])
+        timed.seconds.clear()
+        order.busy = 0.0
+        found["engine"] = run_engine(engine, requests, rows)
+    bookkeeping = 1 - (timed.seconds["predict"] + timed.seconds["encode"]) / order.busy
+    groups = {"static": equal_groups(requests), "pipeline": [[request] for request in requests]}
+    for name, group in groups.items():
+        found[name] = run_apart(partial(run_pipeline, pipeline, family, group))
+    return found, bookkeeping
+
+
 def main() -> None:
     """Measure and print."""
     options = read_options()
-    config = ModelConfig(
-        source=options.model,
-        native_size=options.native_size,
-        defaults=Defaults(guidance_scale=4.0),
-    )
-    family = load_family(config)
+    config = ModelConfig(source=options.model, native_size=options.native_size, defaults=Defaults(guidance_scale=4.0))
+    family = run_apart(lambda: load_family(config))
     pipeline = DiffusionPipeline.from_pretrained(str(find_folder(config)), torch_dtype=torch.float32).to(family.device)
     pipeline.set_progress_bar_config(disable=True)
+    curve = run_apart(lambda: measure_curve(family, config))
+    print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in curve.seconds.items()} }, best {curve.best_rows}\n")
+    config = config.model_copy(update={"engine": EngineConfig(max_rows=curve.best_rows)})
     requests = draw_requests(config, options.requests)
-    timed: Any = TimedFamily(family)
-    order = TimedOrder(lambda size: engine._cap(size))
+    rounds: dict[str, list[Round]] = defaultdict(list)
     overheads: list[float] = []
-    rounds: dict[str, list[Round]] = {"limit": [], "engine": [], "pipeline": [], "static": []}
-    with Engine(timed, config, order) as engine:
-        assert engine.curve is not None
-        rows = engine.curve.best_rows
-        print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in engine.curve.seconds.items()} }, best {rows}\n")
-        run_engine(engine, requests[:4], rows)
-        for _ in range(options.rounds):
-            rounds["limit"].append(run_limit(family, requests, rows))
-            timed.seconds.clear()
-            order.busy = 0.0
-            rounds["engine"].append(run_engine(engine, requests, rows))
-            overheads.append(1 - (timed.seconds["predict"] + timed.seconds["encode"]) / order.busy)
-            rounds["static"].append(run_pipeline(pipeline, family, equal_groups(requests)))
-            rounds["pipeline"].append(run_pipeline(pipeline, family, [[request] for request in requests]))
+    for _ in range(options.rounds):
+        found, bookkeeping = run_round(family, config, requests, pipeline)
+        overheads.append(bookkeeping)
+        for name, result in found.items():
+            rounds[name].append(result)
     print_table(rounds, rows_of(family, requests) / len(requests))
-    print(
-        f"\nengine bookkeeping: {100 * statistics.median(overheads):.1f}% of step time with {len(requests)} in flight"
-    )
+    print(f"\nengine bookkeeping: {statistics.median(overheads):.1%} of step time with {len(requests)} in flight")
     print(f"static batches of equal parameters: {len(requests) / len(equal_groups(requests)):.2f} requests each")
 
 

@@ -15,6 +15,7 @@ from serve_app.engine.request import GeneratedImage, Timings
 from serve_app.engine.trajectory import Exposure
 from serve_app.errors import GenerationFailed
 from serve_app.models.family import ModelFamily
+from serve_app.models.host import claim_cores
 
 OnDone = Callable[[Exposure, GeneratedImage | Exception], None]
 
@@ -29,7 +30,9 @@ class Developer:
         self._exposures: queue.SimpleQueue[Exposure | None] = queue.SimpleQueue()
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
         self.thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._claimed = threading.Event()
         self.thread.start()
+        self._claimed.wait()
 
     def develop(self, exposure: Exposure) -> None:
         """Take one; `on_done` is called for it later, from another thread."""
@@ -42,6 +45,8 @@ class Developer:
         self._compressors.shutdown()
 
     def _run(self) -> None:
+        claim_cores(self._family.device, 1)
+        self._claimed.set()
         stream = torch.cuda.Stream(self._family.device) if self._family.device.type == "cuda" else None
         pending: Exposure | None = self._exposures.get()
         with torch.inference_mode(), torch.cuda.stream(stream):

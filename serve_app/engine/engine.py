@@ -8,6 +8,7 @@ from typing import Self
 import torch
 
 from serve_app.config import EngineConfig, ModelConfig
+from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.developer import Developer
@@ -19,6 +20,7 @@ from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
 from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Ticket, Trajectory
 from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.host import run_apart
 from serve_app.models.loading import load_family
 
 
@@ -34,9 +36,10 @@ class Engine:
     def __init__(
         self, family: ModelFamily, config: ModelConfig, scheduler: Scheduler[Trajectory] | None = None
     ) -> None:
+        cores = torch.get_num_threads()  # before the decoder's thread, which takes one, changes what new threads get
         self.family = family
         self.config = config
-        self.curve = measure_curve(family, config) if _wants_curve(config.engine) else None
+        self.curve = run_apart(lambda: measure_curve(family, config)) if _wants_curve(config.engine) else None
         self._tables = SamplerTables(family.scheduler_config)
         self._developer = Developer(family, config.engine, self._on_developed)
         self._closed = False
@@ -47,6 +50,7 @@ class Engine:
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
+            cores,
             self._developer.develop,
             self._on_failed,
         )
@@ -55,7 +59,7 @@ class Engine:
     @classmethod
     def load(cls, config: ModelConfig) -> Self:
         """Load the checkpoint, measure its batch curve, draw one warm-up image. Raises ModelLoadError."""
-        engine = cls(load_family(config), config)
+        engine = cls(run_apart(lambda: load_family(config)), config)
         engine.generate(Wish(prompt="warm-up", num_inference_steps=2, seed=0))
         return engine
 
@@ -78,10 +82,14 @@ class Engine:
         for field, side in (("width", request.width), ("height", request.height)):
             if side < factor or side % factor:
                 raise InvalidRequest(field, side, f"must be a multiple of {factor}")
-        table = self._tables.table(request.sampler, request.schedule, request.num_inference_steps)
+        table = run_apart(lambda: self.table(request))
         ticket = Ticket(request, Future(), on_progress)
         self._loop.submit(Arrival(ticket, table))
         return ticket.future
+
+    def table(self, request: GenerationRequest) -> SamplerTable:
+        """The request's sampler as a table, compiled when first asked for."""
+        return self._tables.table(request.sampler, request.schedule, request.num_inference_steps)
 
     @property
     def counters(self) -> LoopCounters:

@@ -16,6 +16,7 @@ from serve_app.engine.request import Progress
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.trajectory import Arrival, Exposure, Trajectory
 from serve_app.models.family import Conditioning, ModelFamily, Prompt
+from serve_app.models.host import claim_cores
 
 log = logging.getLogger("darkroom.engine")
 
@@ -43,6 +44,7 @@ class DenoisingLoop:
         scheduler: Scheduler[Trajectory],
         encoder: PromptEncoder,
         bucket: int | None,
+        cores: int,
         on_exposed: Callable[[Exposure], None],
         on_failed: OnFailed,
     ) -> None:
@@ -50,6 +52,7 @@ class DenoisingLoop:
         self._scheduler = scheduler
         self._encoder = encoder
         self._bucket = bucket
+        self._cores = cores
         self._on_exposed = on_exposed
         self._on_failed = on_failed
         self._inbox: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
@@ -70,6 +73,7 @@ class DenoisingLoop:
         self.thread.join()
 
     def _run(self) -> None:
+        claim_cores(self._family.device, self._cores)
         with torch.inference_mode():
             while not (self._stopping and not self._arrivals and not self._trajectories):
                 self.last_beat = time.monotonic()
