@@ -191,7 +191,7 @@ def run_round(
         order.busy = 0.0
         found["engine"] = run_engine(engine, requests, rows)
     bookkeeping = 1 - (timed.seconds["predict"] + timed.seconds["encode"]) / order.busy
-    groups = {"static": equal_groups(requests), "pipeline": [[request] for request in requests]}
+    groups = {"pipeline": [[request] for request in requests], "static": equal_groups(requests)}
     for name, group in groups.items():
         found[name] = run_apart(partial(run_pipeline, pipeline, family, group))
     return found, bookkeeping
