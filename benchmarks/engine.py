@@ -115,7 +115,7 @@ def run_engine(engine: Engine, requests: Sequence[GenerationRequest], batch_rows
 
     def note(_: object) -> None:
         result.done.append(time.perf_counter() - start)
-        if len(requests) - len(result.done) >= batch_rows:
+        if 2 * (len(requests) - len(result.done)) >= batch_rows or len(result.done) == 1:
             result.rows_per_second = (engine.counters.model_rows - before) / result.done[-1]
 
     futures = [engine.submit(request) for request in requests]
