@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import suppress
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import Event, GenerationRequest, Progress
+from serve_app.engine.request import Event, GeneratedImage, GenerationRequest, Progress
+from serve_app.engine.trajectory import OnProgress
 
 
 class ModelReplica:
@@ -32,8 +34,7 @@ class ModelReplica:
             with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(note, progress)
 
-        submit = self._engine.submit
-        future = await asyncio.to_thread(submit, request, on_progress if with_progress else None)
+        future = await self._submit(request, on_progress if with_progress else None)
         image = asyncio.wrap_future(future)
         image.add_done_callback(lambda _: news.set())
         try:
@@ -45,6 +46,15 @@ class ModelReplica:
             yield await image
         finally:
             future.cancel()
+
+    async def _submit(self, request: GenerationRequest, on_progress: OnProgress | None) -> Future[GeneratedImage]:
+        """Submit off the event loop, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
+        submitted = asyncio.get_running_loop().run_in_executor(None, self._engine.submit, request, on_progress)
+        try:
+            return await asyncio.shield(submitted)
+        except asyncio.CancelledError:
+            submitted.add_done_callback(_cancel_submitted)
+            raise
 
     async def ready(self) -> bool:
         """True: a replica that answers has drawn its warm-up image."""
@@ -61,3 +71,8 @@ class ModelReplica:
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
             self._engine.close()
+
+
+def _cancel_submitted(submitted: asyncio.Future[Future[GeneratedImage]]) -> None:
+    if submitted.exception() is None:
+        submitted.result().cancel()

@@ -20,7 +20,7 @@ from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
 from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Ticket, Trajectory
 from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.host import run_apart
+from serve_app.models.host import count_cores, run_apart
 from serve_app.models.loading import load_family
 
 
@@ -36,7 +36,6 @@ class Engine:
     def __init__(
         self, family: ModelFamily, config: ModelConfig, scheduler: Scheduler[Trajectory] | None = None
     ) -> None:
-        cores = torch.get_num_threads()  # before the decoder's thread, which takes one, changes what new threads get
         self.family = family
         self.config = config
         self.curve = run_apart(lambda: measure_curve(family, config)) if _wants_curve(config.engine) else None
@@ -50,7 +49,7 @@ class Engine:
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
-            cores,
+            count_cores(config.cpu_threads),
             self._developer.develop,
             self._on_failed,
         )

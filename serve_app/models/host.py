@@ -1,6 +1,7 @@
 """What running on a CPU asks of the process: threads, memory, and where torch may be called from."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,11 @@ Result = TypeVar("Result")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 """From glibc's malloc.h."""
+
+
+def count_cores(wanted: int | None) -> int:
+    """The cores to use: as configured, else all. Not what torch says, which differs by thread and under Ray is one."""
+    return wanted or os.cpu_count() or 1
 
 
 def prepare_cpu(threads: int) -> None:

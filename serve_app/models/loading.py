@@ -1,6 +1,5 @@
 """From a `ModelConfig` to a loaded family: find the files, read which family they are, load it."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.checkpoint import Checkpoint
 from serve_app.models.family import ModelFamily
-from serve_app.models.host import prepare_cpu
+from serve_app.models.host import count_cores, prepare_cpu
 from serve_app.models.stable_diffusion import StableDiffusion
 from serve_app.models.stable_diffusion_xl import StableDiffusionXL
 
@@ -52,7 +51,7 @@ def claim_share(config: ModelConfig, device: torch.device) -> None:
     if device.type == "cuda" and 0 < config.replicas.num_gpus < 1:
         torch.cuda.set_per_process_memory_fraction(config.replicas.num_gpus, device)
     if device.type == "cpu":
-        prepare_cpu(config.cpu_threads or os.cpu_count() or 1)
+        prepare_cpu(count_cores(config.cpu_threads))
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,9 +1,12 @@
 """The replica's event stream, in this process."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +60,31 @@ def test_a_refused_request_raises_before_anything_is_drawn(replica: ModelReplica
 
     with pytest.raises(InvalidRequest, match="num_inference_steps"):
         asyncio.run(ask())
+
+
+def test_leaving_while_the_request_is_submitted_cancels_it(
+    replica: ModelReplica, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+    futures: list[Future[GeneratedImage]] = []
+    submit = replica._engine.submit
+
+    def slow_submit(*arguments: Any) -> Future[GeneratedImage]:
+        entered.set()
+        assert go.wait(30)
+        futures.append(submit(*arguments))
+        return futures[0]
+
+    async def leave() -> None:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        caller = asyncio.ensure_future(anext(replica.generate(asked)))  # pyright: ignore
+        await asyncio.to_thread(entered.wait, 30)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        go.set()
+        while not futures or not futures[0].cancelled():
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(replica._engine, "submit", slow_submit)
+    asyncio.run(asyncio.wait_for(leave(), 30))
