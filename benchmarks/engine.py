@@ -31,7 +31,8 @@ from serve_app.engine.scheduler import ArrivalOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
 from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.host import run_apart
-from serve_app.models.loading import find_folder, load_family
+from serve_app.models.loading import load_family
+from serve_app.models.sources import find_checkpoint
 
 
 @dataclass
@@ -92,17 +93,18 @@ class TimedOrder(ArrivalOrder[Trajectory]):
 def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], batch_rows: int) -> Round:
     """As many UNet rows and decodes as the requests need, in batches of `batch_rows`, and nothing else."""
     needed = rows_of(family, requests)
-    factor = family.vae_scale_factor
-    shape = (family.latent_channels, requests[0].height // factor, requests[0].width // factor)
+    factor = family.autoencoder.scale_factor
+    shape = (family.autoencoder.latent_channels, requests[0].height // factor, requests[0].width // factor)
     with torch.inference_mode():
         conditioning = family.encode([Prompt("x")]) * batch_rows
         latents = torch.randn(batch_rows, *shape, device=family.device)
-        batch = DenoisingBatch(latents, torch.full((batch_rows,), 500.0, device=family.device), conditioning)
+        timesteps, scales = (torch.full((batch_rows,), value, device=family.device) for value in (500.0, 1.0))
+        batch = DenoisingBatch(latents, timesteps, scales, conditioning)
         start = time.perf_counter()
         for _ in range(needed // batch_rows):
             family.predict(batch)
         for _ in requests:
-            family.decode(latents[:1])
+            family.autoencoder.decode(latents[:1])
         seconds = time.perf_counter() - start
     return Round([seconds] * len(requests), needed // batch_rows * batch_rows / seconds)
 
@@ -136,7 +138,7 @@ def run_pipeline(pipeline: Any, family: ModelFamily, groups: Sequence[Sequence[G
         pipeline(
             [request.prompt for request in group],
             num_inference_steps=first.num_inference_steps,
-            guidance_scale=first.guidance_scale,
+            guidance_scale=first.guidance.scale,
             height=first.height,
             width=first.width,
             generator=[torch.Generator().manual_seed(request.seed) for request in group],
@@ -202,7 +204,9 @@ def main() -> None:
     options = read_options()
     config = ModelConfig(source=options.model, native_size=options.native_size, defaults=Defaults(guidance_scale=4.0))
     family = run_apart(lambda: load_family(config))
-    pipeline = DiffusionPipeline.from_pretrained(str(find_folder(config)), torch_dtype=torch.float32).to(family.device)
+    pipeline = DiffusionPipeline.from_pretrained(str(find_checkpoint(config)), torch_dtype=torch.float32).to(
+        family.device
+    )
     pipeline.set_progress_bar_config(disable=True)
     curve = run_apart(lambda: measure_curve(family, config))
     print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in curve.seconds.items()} }, best {curve.best_rows}\n")

@@ -23,7 +23,8 @@ from serve_app.builtin.training.captions import COLOUR_NAMES, COLOURS, held_out,
 from serve_app.builtin.training.icons import Icon, compose, fetch_packages, load_icons, render_all
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 
 BORDER = 5
 

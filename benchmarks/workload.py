@@ -8,7 +8,8 @@ from serve_app.config import ModelConfig
 from serve_app.diffusion.samplers import SAMPLERS
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.request import GenerationRequest
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 from serve_app.models.family import ModelFamily
 
 STEPS = (10, 20, 30, 40, 50)
@@ -40,7 +41,7 @@ def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:
     """UNet rows that the requests need from first to last step."""
     tables = SamplerTables(family.scheduler_config)
     return sum(
-        tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance_scale > 1 else 1)
+        tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance.scale > 1 else 1)
         for r in requests
     )
 
@@ -49,5 +50,5 @@ def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationR
     """What a batcher that needs equal parameters can put together."""
     groups: dict[tuple[object, ...], list[GenerationRequest]] = defaultdict(list)
     for request in requests:
-        groups[request.sampler, request.num_inference_steps, request.guidance_scale].append(request)
+        groups[request.sampler, request.num_inference_steps, request.guidance.scale].append(request)
     return list(groups.values())

@@ -6,7 +6,8 @@ from ray.serve import Application
 from serve_app.config import AppConfig, ModelConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 from serve_app.errors import ConfigError, InvalidRequest
 
 

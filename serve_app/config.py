@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Family = Literal["stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -26,10 +28,15 @@ class Defaults(Strict):
     sampler: str = "dpmpp_2m"
     scheduler: str = "automatic"
     negative_prompt: str = ""
+    prompt_syntax: Literal["a1111", "plain"] = "a1111"
+    clip_skip: Annotated[int, Field(ge=0)] = 0
 
 
 class Limits(Strict):
-    """What a request may ask; sizes in pixels, and `size_multiple` for both sides."""
+    """What a request may ask; sizes in pixels, and `size_multiple` for both sides.
+
+    `max_input_pixels` is what a sent image may have; `max_images` is the most one request may ask for.
+    """
 
     min_side: Positive = 64
     max_side: Positive = 2048
@@ -39,6 +46,10 @@ class Limits(Strict):
     max_prompt_characters: Positive = 2000
     min_guidance_scale: float = 0.0
     max_guidance_scale: float = 30.0
+    max_images: Positive = 8
+    max_loras: Positive = 4
+    max_lora_weight: Annotated[float, Field(gt=0)] = 4.0
+    max_input_pixels: Positive = 4096 * 4096
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -107,20 +118,48 @@ class Replicas(Strict):
         return self
 
 
+class SafetyConfig(Strict):
+    """The CLIP-based safety checker, in a deployment of its own; `checker` is its directory or hub id.
+
+    `flag` only tells, in a header; `blur` blurs the picture as well; `refuse` answers an error instead.
+    """
+
+    policy: Literal["off", "flag", "blur", "refuse"] = "off"
+    checker: str = "CompVis/stable-diffusion-safety-checker"
+
+
 class ModelConfig(Strict):
     """One checkpoint and how it is served.
 
-    `source` is `builtin:emoji`, a diffusers directory, or a hub id (then `revision` and `variant` apply). `native_size`
-    is the side, in pixels, of the square the model draws best: larger requests are drawn at its area and resized.
-    `cpu_threads` is how many threads torch takes on a CPU; by default every core.
+    `source` is `builtin:emoji`, a diffusers directory, a single `.safetensors` file, or a hub id (then `revision` and
+    `variant` apply); `vae` is another VAE's source, for a checkpoint that has none or a poorer one. `family` is needed
+    only for a single file that does not tell, `config` (a diffusers directory) only for one of unusual shape.
+    `prediction_type` overrides what a checkpoint's scheduler config says or, in a single file, cannot say.
+    `native_size` is the side, in pixels, of the square the model draws best: larger requests are drawn at its area and
+    resized. `vae_tile` decodes larger pictures in tiles of that many pixels. `loras` and `embeddings` (textual
+    inversion, used by writing the name in a prompt) name `.safetensors` files; LoRAs stay loaded up to
+    `lora_cache_mb`. `cpu_threads` is how many threads torch takes on a CPU; by default every core. `ai_mark` writes
+    "made by a trained algorithm" into the files' metadata.
     """
 
     source: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     variant: str | None = None
+    family: Family | None = None
+    config: str | None = None
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
+    vae: str | None = None
+    vae_tile: Annotated[int, Field(ge=64, multiple_of=8)] | None = None
+    loras: dict[Name, str] = {}
+    embeddings: dict[Name, str] = {}
+    lora_cache_mb: Positive = 1024
+    ai_mark: bool = True
+    safety: SafetyConfig = SafetyConfig()
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     allow_pickle: bool = False
+    compile: bool = False
+    channels_last: bool = False
     cpu_threads: Positive | None = None
     native_size: Positive = 512
     defaults: Defaults = Defaults()
@@ -141,13 +180,13 @@ class IngressConfig(Strict):
     num_replicas: Positive = 1
     num_cpus: Annotated[float, Field(ge=0)] = 0.5
     max_ongoing_requests: Positive = 1000
-    max_body_bytes: Positive = 64 * 1024
+    max_body_bytes: Positive = 32 * 1024 * 1024
 
 
 class AppConfig(Strict):
     """Everything under `args:` of an application."""
 
-    models: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")], ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
     default_model: str
     ingress: IngressConfig = IngressConfig()
 

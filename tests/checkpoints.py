@@ -59,6 +59,7 @@ def make_vae(**options: Any) -> AutoencoderKL:
 def make_unet(width: int, **options: Any) -> UNet2DConditionModel:
     """Two levels, cross attention in the lower."""
     return UNet2DConditionModel(
+        out_channels=4,
         sample_size=8,
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -70,8 +71,8 @@ def make_unet(width: int, **options: Any) -> UNet2DConditionModel:
     )
 
 
-def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """Like SD 1.5 (epsilon, PNDM config) or SD 2.1 (v-prediction, DDIM config)."""
+def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon", **unet: Any) -> Path:
+    """Like SD 1.5 (epsilon, PNDM config) or SD 2.1 (v-prediction, DDIM config); `unet` are the UNet's options."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     common: dict[str, Any] = {**SD15_BETAS, "steps_offset": 1, "set_alpha_to_one": False}
@@ -83,7 +84,7 @@ def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Pat
         vae=make_vae(),
         text_encoder=CLIPTextModel(make_text_config(tokenizer, 32)),
         tokenizer=tokenizer,
-        unet=make_unet(32, attention_head_dim=4),
+        unet=make_unet(32, attention_head_dim=4, **unet),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -92,7 +93,7 @@ def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Pat
     return folder
 
 
-def save_stable_diffusion_xl(folder: Path) -> Path:
+def save_stable_diffusion_xl(folder: Path, **unet_options: Any) -> Path:
     """Like SDXL base: two text encoders, pooled embedding, time ids."""
     torch.manual_seed(0)
     first, second = make_tokenizer(), make_tokenizer(pad_token="!")
@@ -104,6 +105,7 @@ def save_stable_diffusion_xl(folder: Path) -> Path:
         addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2),
         projection_class_embeddings_input_dim=6 * 8 + 32,
+        **unet_options,
     )
     StableDiffusionXLPipeline(
         vae=make_vae(force_upcast=True),

@@ -44,6 +44,24 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_stable_diffusion_xl(tmp_path_factory.mktemp("sdxl"))
 
 
+@pytest.fixture(scope="session")
+def tiny_inpaint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like SD 1.5 inpainting: 9 channels into the UNet."""
+    return save_stable_diffusion(tmp_path_factory.mktemp("sd-inpaint"), in_channels=9)
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_inpaint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like SDXL inpainting."""
+    return save_stable_diffusion_xl(tmp_path_factory.mktemp("sdxl-inpaint"), in_channels=9)
+
+
+@pytest.fixture(scope="session")
+def tiny_lcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like LCM Dreamshaper: the guidance scale is an input of the UNet."""
+    return save_stable_diffusion(tmp_path_factory.mktemp("lcm"), time_cond_proj_dim=32)
+
+
 def tiny_config(source: Path | str, **engine: object) -> ModelConfig:
     """A 64-pixel model that skips the warm-up curve."""
     return ModelConfig(

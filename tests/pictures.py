@@ -40,7 +40,7 @@ def draw_with_pipeline(pipeline: Any, scheduler_config: Any, request: Generation
         height=request.height,
         width=request.width,
         num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
+        guidance_scale=request.guidance.scale,
         generator=torch.Generator().manual_seed(request.seed),
         # The pipeline's default eta, 0, would turn off the noise that TCD is defined with.
         eta=0.3 if request.sampler == "tcd" else 0.0,

@@ -15,11 +15,34 @@ def write_infotext(request: GenerationRequest) -> str:
         "Steps": request.num_inference_steps,
         "Sampler": SAMPLER_LABELS[request.sampler],
         "Schedule type": request.schedule.replace("_", " ").capitalize().replace("Sgm u", "SGM U"),
-        "CFG scale": f"{request.guidance_scale:g}",
+        "CFG scale": f"{request.guidance.scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
+        **_features(request),
         "Version": f"darkroom {version('darkroom')}",
     }
     lines.append(", ".join(f"{key}: {value}" for key, value in fields.items()))
     return "\n".join(lines)
+
+
+def _features(request: GenerationRequest) -> dict[str, object]:
+    """What only some pictures have, under A1111's names."""
+    found: dict[str, object] = {}
+    if request.init is not None:
+        found["Denoising strength"] = f"{request.init.strength:g}"
+    if request.clip_skip:
+        found["Clip skip"] = request.clip_skip + 1
+    if request.variation is not None:
+        found["Variation seed"] = request.variation.seed
+        found["Variation seed strength"] = f"{request.variation.strength:g}"
+    if request.guidance.rescale:
+        found["CFG rescale"] = f"{request.guidance.rescale:g}"
+    if request.hires is not None:
+        found["Denoising strength"] = f"{request.hires.strength:g}"
+        found["Hires resize"] = f"{request.hires.width}x{request.hires.height}"
+        found["Hires steps"] = request.hires.num_inference_steps
+        found["Hires upscaler"] = request.hires.upscaler.capitalize()
+    if request.loras:
+        found["Loras"] = '"' + ", ".join(f"{lora.name}: {lora.weight:g}" for lora in request.loras) + '"'
+    return found

@@ -3,19 +3,17 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.api.infotext import write_infotext
-from serve_app.api.names import read_names
 from serve_app.api.problems import ProblemResponse
 from serve_app.api.service import Service
+from serve_app.api.wishes import Txt2ImgBody, read_wish
 from serve_app.config import AppConfig
-from serve_app.engine.request import MEDIA_TYPES, GeneratedImage, GenerationRequest, ImageFormat
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.request import MEDIA_TYPES, GeneratedImage, GenerationRequest
+from serve_app.engine.resolve import resolve
 from serve_app.errors import GenerationFailed, UnknownName
 
 CHUNK_BYTES = 64 * 1024
@@ -27,26 +25,6 @@ REFUSALS = {
     500: "this image could not be drawn",
     503: "warming up or draining",
 }
-
-
-class Txt2ImgBody(BaseModel):
-    """One image. What is left out comes from the model's configuration."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    prompt: Annotated[str, Field(description="What to draw.", examples=["red apple on a blue background"])]
-    negative_prompt: Annotated[str | None, Field(description="What to keep out; needs guidance over 1.")] = None
-    num_inference_steps: Annotated[int | None, Field(description="Denoising steps.")] = None
-    width: Annotated[int | None, Field(description="Pixels.")] = None
-    height: Annotated[int | None, Field(description="Pixels.")] = None
-    guidance_scale: Annotated[
-        float | None, Field(description="How closely to follow the prompt; 1 and less is off.", allow_inf_nan=False)
-    ] = None
-    model: Annotated[str | None, Field(description="One of the configured models.")] = None
-    sampler: Annotated[str | None, Field(description="Such as euler, ddim, dpmpp_2m.")] = None
-    scheduler: Annotated[str | None, Field(description="The noise schedule: automatic, linear, karras ...")] = None
-    seed: Annotated[int | None, Field(description="The same request and seed give the same image.")] = None
-    output_format: Annotated[str, Field(description="png, jpeg or webp.")] = "png"
 
 
 def router(service: Service) -> APIRouter:
@@ -82,30 +60,8 @@ def read_request(body: Txt2ImgBody, config: AppConfig) -> GenerationRequest:
     model = body.model if body.model is not None else config.default_model
     if model not in config.models:
         raise UnknownName("model", model, f"must be one of {', '.join(config.models)}")
-    sampler, scheduler = read_names(body.sampler, body.scheduler)
-    wish = Wish(
-        prompt=body.prompt,
-        negative_prompt=body.negative_prompt,
-        width=body.width,
-        height=body.height,
-        num_inference_steps=body.num_inference_steps,
-        guidance_scale=body.guidance_scale,
-        sampler=sampler,
-        scheduler=scheduler,
-        seed=body.seed,
-        output_format=read_format(body.output_format),
-    )
-    request = resolve(wish, model, config.models[model])
+    request = resolve(read_wish(body), model, config.models[model])
     return replace(request, output=replace(request.output, infotext=write_infotext(request)))
-
-
-def read_format(text: str) -> ImageFormat:
-    """`PNG`, `jpg` ... to a format the engine writes."""
-    plain = text.lower().replace("jpg", "jpeg")
-    for known in MEDIA_TYPES:
-        if plain == known:
-            return known
-    raise UnknownName("output_format", text, f"must be one of {', '.join(MEDIA_TYPES)}")
 
 
 async def draw(service: Service, request: GenerationRequest) -> GeneratedImage:

@@ -35,18 +35,22 @@ def refuse_nonlinear(scheduler_config: Mapping[str, object]) -> None:
             )
 
 
-def compile_table(scheduler: Any, num_inference_steps: int, name: str) -> SamplerTable:
+def compile_table(scheduler: Any, num_inference_steps: int, name: str, skipped: int = 0) -> SamplerTable:
     """The table of a fresh `scheduler` over `num_inference_steps`; `name` is what errors call it.
+
+    The first `skipped` steps are left out, as diffusers' image-to-image pipelines do: a multistep sampler starts anew.
 
     Raises:
         InvalidRequest: a step count the scheduler itself refuses, or makes no finite numbers of.
     """
     try:
         scheduler.set_timesteps(num_inference_steps)
+        begin = skipped * scheduler.order
         if hasattr(scheduler, "set_begin_index"):
             # Looked up by value, a timestep that occurs twice sends the scheduler past its own end.
-            scheduler.set_begin_index(0)
-        steps = [_trace(scheduler, timestep) for timestep in scheduler.timesteps]
+            scheduler.set_begin_index(begin)
+        timesteps = scheduler.timesteps[begin:]
+        steps = [_trace(scheduler, timestep) for timestep in timesteps]
     except (ValueError, IndexError, AssertionError, ZeroDivisionError) as error:
         reason = str(error).strip().partition("\n")[0] or "it has no such schedule"
         raise InvalidRequest("num_inference_steps", num_inference_steps, f"must suit {name} ({reason})") from error
@@ -56,9 +60,10 @@ def compile_table(scheduler: Any, num_inference_steps: int, name: str) -> Sample
     return SamplerTable(
         steps=matrices,
         input_scale=torch.tensor([step.input_scale for step in steps], dtype=torch.float64),
-        timesteps=torch.tensor([float(timestep) for timestep in scheduler.timesteps]),
+        timesteps=torch.tensor([float(timestep) for timestep in timesteps]),
         draws_noise=tuple(step.draws_noise for step in steps),
         init_noise_sigma=float(scheduler.init_noise_sigma),
+        noising=torch.stack([*(step.noising for step in steps), torch.tensor([1.0, 0.0], dtype=torch.float64)]),
     )
 
 
@@ -78,6 +83,7 @@ class _Step:
     columns: Mapping[Slot | None, int]
     input_scale: float
     draws_noise: bool
+    noising: torch.Tensor
 
 
 class _OneHotNoise(TorchFunctionMode):
@@ -130,12 +136,13 @@ def _trace(scheduler: Any, timestep: torch.Tensor) -> _Step:
     """Run one step on directions and read what it leaves."""
     columns = _rebase(scheduler)
     latents = _one_hot(0)
+    noised = scheduler.add_noise(latents, _one_hot(NOISE), timestep.reshape(1))
     input_scale = float(scheduler.scale_model_input(latents, timestep)[0, 0, 0, 0])
     with _OneHotNoise() as noise:
         stepped = scheduler.step(_one_hot(MODEL_OUTPUT), timestep, latents, return_dict=False)[0]
     rows: dict[Slot | None, torch.Tensor] = {None: stepped[0, :, 0, 0]}
     rows |= {slot: vector[0, :, 0, 0] for slot, vector in _memory(scheduler).items()}
-    return _Step(rows, columns, input_scale, noise.drawn)
+    return _Step(rows, columns, input_scale, noise.drawn, noised[0, [0, NOISE], 0, 0])
 
 
 def _compact(steps: list[_Step]) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 
 
 class NoiseSource:
-    """A request's generator. The first draw is the initial noise; the sampler's draws follow, one a step."""
+    """A request's generator. Each draw is one latent's worth: of the given image, the initial noise, the steps."""
 
     def __init__(self, seed: int, shape: tuple[int, int, int]) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)
@@ -13,3 +13,17 @@ class NoiseSource:
     def draw(self) -> torch.Tensor:
         """Unit normal noise, (c, h, w) float32 on the CPU; the same values whatever the device and dtype in use."""
         return torch.randn(1, *self._shape, generator=self._generator)[0]
+
+
+def vary(noise: torch.Tensor, other: torch.Tensor, strength: float) -> torch.Tensor:
+    """Spherical interpolation from `noise` (strength 0) to `other` (1), both (c, h, w), each column of pixels apart.
+
+    AUTOMATIC1111's "variation seed", its choice of axis included. Shoemake, Animating Rotation with Quaternion Curves
+    (1985).
+    """
+    unit, other_unit = noise / noise.norm(dim=1, keepdim=True), other / other.norm(dim=1, keepdim=True)
+    cosine = (unit * other_unit).sum(1, keepdim=True)
+    if cosine.mean() > 0.9995:
+        return noise * (1 - strength) + other * strength
+    angle = cosine.clamp(-1, 1).acos()
+    return (((1 - strength) * angle).sin() * noise + (strength * angle).sin() * other) / angle.sin()

@@ -15,6 +15,9 @@ class SamplerTable:
 
     Shapes: `steps` (calls, slots, slots + 2), `input_scale` (calls,), both float64; `timesteps` (calls,) float32.
     `draws_noise[i]` says whether call `i` takes a draw from the request's generator, used or not.
+
+    An image that is given, noised to where call `i` begins, is `noising[i, 0] * image + noising[i, 1] * n`; the last
+    row, after all calls, is the image itself: (calls + 1, 2) float64.
     """
 
     steps: torch.Tensor
@@ -22,6 +25,7 @@ class SamplerTable:
     timesteps: torch.Tensor
     draws_noise: tuple[bool, ...]
     init_noise_sigma: float
+    noising: torch.Tensor
 
     @property
     def num_model_calls(self) -> int:

@@ -26,18 +26,18 @@ class SamplerTables:
             return new_scheduler(scheduler_config, sampler, schedule)
 
         @lru_cache(size)
-        def compiled(sampler: str, schedule: str, num_inference_steps: int) -> SamplerTable:
+        def compiled(sampler: str, schedule: str, num_inference_steps: int, skipped: int) -> SamplerTable:
             fresh = copy.deepcopy(scheduler(sampler, schedule))
-            return compile_table(fresh, num_inference_steps, f"sampler {sampler} with scheduler {schedule}")
+            return compile_table(fresh, num_inference_steps, f"sampler {sampler} with scheduler {schedule}", skipped)
 
         self._compiled = compiled
 
-    def table(self, sampler: str, schedule: str, num_inference_steps: int) -> SamplerTable:
-        """The table of `sampler` following `schedule` over `num_inference_steps`.
+    def table(self, sampler: str, schedule: str, num_inference_steps: int, skipped: int = 0) -> SamplerTable:
+        """The table of `sampler` following `schedule` over `num_inference_steps`, of which the first are `skipped`.
 
         Raises:
             UnknownName: an unknown name, or a schedule the sampler cannot follow.
             InvalidRequest: a step count the scheduler itself refuses.
         """
         check_pair(sampler, schedule)
-        return self._compiled(sampler, schedule, num_inference_steps)
+        return self._compiled(sampler, schedule, num_inference_steps, skipped)

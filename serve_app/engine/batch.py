@@ -1,6 +1,7 @@
 """The kernel: assemble unlike rows into one forward, guide them, advance each by its own table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -11,36 +12,51 @@ from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
 from serve_app.models.family import DenoisingBatch, ModelFamily
 
 
+@dataclass(frozen=True)
+class Twins:
+    """The unconditional rows of a batch: the row each belongs to (int64), its scale and its rescale (float32)."""
+
+    guided: torch.Tensor
+    scale: torch.Tensor
+    rescale: torch.Tensor | None
+
+
 def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
     """One model call for every row, all of one size; moves each row's `state` and `step_index`.
 
     Nothing is changed where the forward raises. With `bucket`, every forward has exactly that many rows.
     """
-    batch, guided, scales = assemble(rows, family.device)
+    batch, twins = assemble(rows, family.device)
     output = predict_in_buckets(family, batch, bucket) if bucket else family.predict(batch)
-    update(rows, guide(output, guided, scales), family.device)
+    update(rows, guide(output, twins.guided, twins.scale, twins.rescale), family.device)
 
 
-def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[DenoisingBatch, torch.Tensor, torch.Tensor]:
-    """The forward's rows: every conditional row, then an unconditional twin for each guided one.
-
-    Returns:
-        The batch, the row of each twin (int64), and each twin's guidance scale (float32).
-    """
-    twins = [(index, row.unconditional) for index, row in enumerate(rows) if row.unconditional is not None]
+def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[DenoisingBatch, Twins]:
+    """The forward's rows: every conditional row, then an unconditional twin for each that is guided in this step."""
+    twins = [(index, twin) for index, row in enumerate(rows) if (twin := row.twin) is not None]
     order = list(range(len(rows))) + [index for index, _ in twins]
     latents = torch.stack([row.state[0] for row in rows])
     scale = torch.stack([row.input_scale[row.step_index] for row in rows]).to(device, non_blocking=True)
     timesteps = torch.stack([row.table.timesteps[row.step_index] for row in rows])
+    guidance = [row.ticket.request.guidance for row in rows]
+    scales = torch.tensor([one.scale for one in guidance])
     guided = torch.tensor([index for index, _ in twins], dtype=torch.int64)
-    scales = torch.tensor([rows[index].ticket.request.guidance_scale for index, _ in twins])
-    scaled = latents * scale.view(-1, 1, 1, 1)
+    inputs = latents * scale.view(-1, 1, 1, 1)
+    seen = [row.mask_channels for row in rows if row.mask_channels is not None]
+    if seen:
+        inputs = torch.cat([inputs, torch.stack(seen)], dim=1)
     batch = DenoisingBatch(
-        latents=scaled[torch.tensor(order).to(device, non_blocking=True)] if twins else scaled,
+        latents=inputs[torch.tensor(order).to(device, non_blocking=True)] if twins else inputs,
         timesteps=timesteps[order].to(device, non_blocking=True),
-        conditioning=[row.conditioning for row in rows] + [unconditional for _, unconditional in twins],
+        guidance_scale=scales[order].to(device, non_blocking=True),
+        conditioning=[row.conditioning for row in rows] + [twin for _, twin in twins],
     )
-    return batch, guided.to(device, non_blocking=True), scales.to(device, non_blocking=True)
+    rescales = torch.tensor([guidance[index].rescale for index, _ in twins])
+    return batch, Twins(
+        guided.to(device, non_blocking=True),
+        scales[guided].to(device, non_blocking=True),
+        rescales.to(device, non_blocking=True) if rescales.any() else None,
+    )
 
 
 def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) -> torch.Tensor:
@@ -48,12 +64,19 @@ def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) 
     outputs = []
     for start in range(0, len(batch.latents), bucket):
         rows = list(range(start, min(start + bucket, len(batch.latents))))
-        padded = rows + [start] * (bucket - len(rows))
-        part = DenoisingBatch(
-            batch.latents[padded], batch.timesteps[padded], [batch.conditioning[row] for row in padded]
-        )
-        outputs.append(family.predict(part)[: len(rows)])
+        outputs.append(family.predict(take_rows(batch, rows + [start] * (bucket - len(rows))))[: len(rows)])
     return torch.cat(outputs)
+
+
+def take_rows(batch: DenoisingBatch, rows: Sequence[int]) -> DenoisingBatch:
+    """The batch made of these rows."""
+    chosen = list(rows)
+    return DenoisingBatch(
+        batch.latents[chosen],
+        batch.timesteps[chosen],
+        batch.guidance_scale[chosen],
+        [batch.conditioning[row] for row in chosen],
+    )
 
 
 def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch.device) -> None:
@@ -67,8 +90,7 @@ def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch
             noise[index] = draw
     moved = advance(state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True))
     for row, after in zip(rows, moved, strict=True):
-        row.state = after[: row.table.num_slots]
-        row.step_index += 1
+        row.advance_to(after)
 
 
 def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:

@@ -1,46 +1,58 @@
-"""Off the denoising path: the VAE in a thread of its own, at one fixed batch size, and compression in a pool."""
+"""Off the denoising path: the VAE, both ways, in a thread of its own; compression in a pool."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from serve_app.config import EngineConfig
 from serve_app.engine.images import encode_image
-from serve_app.engine.request import GeneratedImage, Timings
-from serve_app.engine.trajectory import Exposure
+from serve_app.engine.request import GeneratedImage
+from serve_app.engine.second_pass import enlarge_latents, enlarge_pixels
+from serve_app.engine.start import encode_source
+from serve_app.engine.trajectory import Arrival, Exposure, Original, Ticket
 from serve_app.errors import GenerationFailed
 from serve_app.models.family import ModelFamily
 from serve_app.models.host import claim_cores
 
-OnDone = Callable[[Exposure, GeneratedImage | Exception], None]
+OnDone = Callable[[Ticket, GeneratedImage | Exception], None]
+Job = Original | Exposure
 
 
 class Developer:
-    """Turns exposures into files. Every VAE call has exactly `decode_batch` rows, because its result depends on it."""
+    """Pictures to latents, latents to files. Every decode has exactly `decode_batch` rows: its result depends on it.
 
-    def __init__(self, family: ModelFamily, config: EngineConfig, on_done: OnDone) -> None:
+    Args:
+        on_arrival: takes what is ready to be denoised: an encoded picture, or the second pass of an exposure.
+        on_done: takes every ticket's file or failure, from another thread.
+    """
+
+    def __init__(
+        self, family: ModelFamily, config: EngineConfig, on_arrival: Callable[[Arrival], None], on_done: OnDone
+    ) -> None:
         self._family = family
         self._rows = 1 if config.deterministic else config.decode_batch
+        self._on_arrival = on_arrival
         self._on_done = on_done
-        self._exposures: queue.SimpleQueue[Exposure | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
         self.thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._claimed = threading.Event()
         self.thread.start()
         self._claimed.wait()
 
-    def develop(self, exposure: Exposure) -> None:
-        """Take one; `on_done` is called for it later, from another thread."""
-        self._exposures.put(exposure)
+    def take(self, job: Job) -> None:
+        """Take one; `on_arrival` or `on_done` is called for it later, from another thread."""
+        self._jobs.put(job)
 
     def close(self) -> None:
         """Finish what was taken, then stop."""
-        self._exposures.put(None)
+        self._jobs.put(None)
         self.thread.join()
         self._compressors.shutdown()
 
@@ -48,69 +60,84 @@ class Developer:
         claim_cores(self._family.device, 1)
         self._claimed.set()
         stream = torch.cuda.Stream(self._family.device) if self._family.device.type == "cuda" else None
-        pending: Exposure | None = self._exposures.get()
+        pending: Job | None = self._jobs.get()
         with torch.inference_mode(), torch.cuda.stream(stream):
             while pending is not None:
                 batch, pending = self._gather(pending)
                 if stream is not None:
                     stream.wait_stream(torch.cuda.default_stream(self._family.device))
-                sound = [exposure for exposure in batch if self._is_sound(exposure)]
-                if sound:
-                    self._decode(sound)
-                pending = pending or self._exposures.get()
+                self._work(batch)
+                if stream is not None:
+                    stream.synchronize()
+                pending = pending or self._jobs.get()
 
-    def _gather(self, first: Exposure) -> tuple[list[Exposure], Exposure | None]:
-        """`first` and those of its size that already wait, up to a batch; and one of another size, taken too far."""
+    def _work(self, batch: list[Job]) -> None:
+        """Do what a batch of jobs of one kind asks."""
+        exposures: list[Exposure] = []
+        for job in batch:
+            if job.ticket.future.cancelled():
+                continue
+            if isinstance(job, Original):
+                self._encode(job)
+            elif not torch.isfinite(job.latents).all():
+                failure = GenerationFailed("the latents are not finite numbers: try another dtype")
+                self._on_done(job.ticket, failure)
+            elif (arrival := enlarge_latents(job)) is not None:
+                self._on_arrival(arrival)
+            else:
+                exposures.append(job)
+        if exposures:
+            self._decode(exposures)
+
+    def _gather(self, first: Job) -> tuple[list[Job], Job | None]:
+        """`first` and the exposures of its size that already wait, up to a batch; and one job taken too far."""
         batch = [first]
-        while len(batch) < self._rows and not self._exposures.empty():
-            following = self._exposures.get()
+        while len(batch) < self._rows and isinstance(first, Exposure) and not self._jobs.empty():
+            following = self._jobs.get()
             if following is None:
-                self._exposures.put(None)
+                self._jobs.put(None)
                 break
-            if following.latents.shape != first.latents.shape:
+            if not isinstance(following, Exposure) or following.latents.shape != first.latents.shape:
                 return batch, following
             batch.append(following)
         return batch, None
 
-    def _is_sound(self, exposure: Exposure) -> bool:
-        """Still wanted, and made of numbers; what is not numbers fails here."""
-        if exposure.ticket.future.cancelled():
-            return False
-        if torch.isfinite(exposure.latents).all():
-            return True
-        self._on_done(exposure, GenerationFailed("the latents are not finite numbers: try another dtype"))
-        return False
+    def _encode(self, original: Original) -> None:
+        family = self._family
+        try:
+            source = encode_source(original.init, family.autoencoder, family.mask_channels > 0, family.device)
+        except RuntimeError as error:
+            self._on_done(original.ticket, GenerationFailed(f"encoding the image failed: {error}"))
+            return
+        self._on_arrival(Arrival(original.ticket, source))
 
     def _decode(self, batch: list[Exposure]) -> None:
         """One VAE call for `batch`, filled up; where it fails, one for each, so that only the guilty fail."""
         latents = torch.stack([exposure.latents for exposure in batch])
         padding = latents[:1].expand(self._rows - len(batch), -1, -1, -1)
         try:
-            pictures = self._family.decode(torch.cat([latents, padding]))
+            pictures = self._family.autoencoder.decode(torch.cat([latents, padding]))
         except RuntimeError as error:
             if len(batch) == 1:
-                self._on_done(batch[0], GenerationFailed(f"decoding failed: {error}"))
+                self._on_done(batch[0].ticket, GenerationFailed(f"decoding failed: {error}"))
                 return
             for exposure in batch:
                 self._decode([exposure])
             return
         for exposure, pixels in zip(batch, pictures[: len(batch)], strict=True):
-            self._compressors.submit(self._compress, exposure, pixels.numpy())
+            self._compressors.submit(self._finish, exposure, pixels.numpy())
 
-    def _compress(self, exposure: Exposure, pixels: np.ndarray) -> None:
-        output = exposure.ticket.request.output
+    def _finish(self, exposure: Exposure, pixels: np.ndarray) -> None:
+        """A decoded picture goes round again where a second pass follows, else into its file."""
+        ticket, output = exposure.ticket, exposure.ticket.request.output
+        timings = replace(exposure.timings, decode=exposure.timings.decode + time.monotonic() - exposure.denoised_at)
+        if ticket.following is not None:
+            self.take(enlarge_pixels(ticket.following, pixels, timings))
+            return
         try:
             content = encode_image(pixels, output)
         except (OSError, ValueError) as error:
-            self._on_done(exposure, GenerationFailed(f"the {output.format} file could not be written: {error}"))
+            self._on_done(ticket, GenerationFailed(f"the {output.format} file could not be written: {error}"))
             return
-        timings = Timings(
-            queue=exposure.queue_seconds,
-            encode=exposure.encode_seconds,
-            denoise=exposure.denoise_seconds,
-            decode=time.monotonic() - exposure.denoised_at,
-        )
-        image = GeneratedImage(
-            content, output.format, output.width, output.height, exposure.ticket.request.seed, timings
-        )
-        self._on_done(exposure, image)
+        done = GeneratedImage(content, output.format, output.width, output.height, ticket.request.seed, timings)
+        self._on_done(ticket, done)

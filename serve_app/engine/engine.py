@@ -1,7 +1,8 @@
 """The engine: requests in, pictures out, many at once. A library: no Ray, no HTTP."""
 
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +16,12 @@ from serve_app.engine.developer import Developer
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
 from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import GeneratedImage, GenerationRequest
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve, resolve_all
 from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
-from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Ticket, Trajectory
+from serve_app.engine.second_pass import split_passes
+from serve_app.engine.start import blank_init
+from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Original, Ticket, Trajectory
+from serve_app.engine.wish import Wish
 from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.host import count_cores, run_apart
@@ -40,7 +44,7 @@ class Engine:
         self.config = config
         self.curve = run_apart(lambda: measure_curve(family, config)) if _wants_curve(config.engine) else None
         self._tables = SamplerTables(family.scheduler_config)
-        self._developer = Developer(family, config.engine, self._on_developed)
+        self._open: set[Future[GeneratedImage]] = set()
         self._closed = False
         self._loop = DenoisingLoop(
             family,
@@ -50,9 +54,10 @@ class Engine:
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
             count_cores(config.cpu_threads),
-            self._developer.develop,
+            self._expose,
             self._on_failed,
         )
+        self._developer = Developer(family, config.engine, self._loop.submit, _settle)
         self._loop.thread.start()
 
     @classmethod
@@ -66,6 +71,11 @@ class Engine:
         """Draw one image and wait for it; raises what `submit` raises and what the future would."""
         return self.submit(resolve(wish, self.config.source, self.config)).result()
 
+    def generate_all(self, wish: Wish) -> list[GeneratedImage]:
+        """Draw all images of a wish, together in the batch; as `generate`."""
+        requests = resolve_all(wish, self.config.source, self.config)
+        return [future.result() for future in [self.submit(request) for request in requests]]
+
     def submit(self, request: GenerationRequest, on_progress: OnProgress | None = None) -> Future[GeneratedImage]:
         """Let a request join the batch. `future.cancel()` frees its rows before the next step.
 
@@ -77,18 +87,40 @@ class Engine:
         """
         if self._closed:
             raise NotReady("the engine is closed")
-        factor = self.family.vae_scale_factor
-        for field, side in (("width", request.width), ("height", request.height)):
+        self._check_size(request.width, request.height)
+        if request.hires is not None:
+            self._check_size(request.hires.width, request.hires.height, "hires.")
+        ticket = run_apart(lambda: self._admit(request, on_progress))
+        self._open.add(ticket.future)
+        ticket.future.add_done_callback(self._open.discard)
+        init = ticket.request.init
+        if init is None and self.family.mask_channels:
+            init = blank_init(request.width, request.height)
+        if init is None:
+            self._loop.submit(Arrival(ticket))
+        else:
+            self._developer.take(Original(replace(ticket, request=replace(ticket.request, init=init)), init))
+        return ticket.future
+
+    def _admit(self, request: GenerationRequest, on_progress: OnProgress | None) -> Ticket:
+        """Everything that may be refused or slow, before the request joins: tables of all passes, LoRAs."""
+        future: Future[GeneratedImage] = Future()
+        guided = request.guidance.scale > 1 and not self.family.distilled
+        first, *later = [Ticket(one, self.table(one), guided, future, on_progress) for one in split_passes(request)]
+        self.family.prepare(first.prompts)
+        if not later:
+            return first
+        return replace(first, following=replace(later[0], calls_before=first.table.num_model_calls))
+
+    def _check_size(self, width: int, height: int, prefix: str = "") -> None:
+        factor = self.family.autoencoder.scale_factor
+        for field, side in ((f"{prefix}width", width), (f"{prefix}height", height)):
             if side < factor or side % factor:
                 raise InvalidRequest(field, side, f"must be a multiple of {factor}")
-        table = run_apart(lambda: self.table(request))
-        ticket = Ticket(request, Future(), on_progress)
-        self._loop.submit(Arrival(ticket, table))
-        return ticket.future
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""
-        return self._tables.table(request.sampler, request.schedule, request.num_inference_steps)
+        return self._tables.table(request.sampler, request.schedule, request.num_inference_steps, request.skipped_steps)
 
     @property
     def counters(self) -> LoopCounters:
@@ -110,6 +142,7 @@ class Engine:
         """Take no more, finish what is in flight, stop."""
         if not self._closed:
             self._closed = True
+            wait(set(self._open))
             self._loop.stop()
             self._developer.close()
 
@@ -125,8 +158,8 @@ class Engine:
         engine = self.config.engine
         return engine.max_rows or (self.curve.cap(size) if self.curve else engine.bucket_rows)
 
-    def _on_developed(self, exposure: Exposure, outcome: GeneratedImage | Exception) -> None:
-        _settle(exposure.ticket, outcome)
+    def _expose(self, exposure: Exposure) -> None:
+        self._developer.take(exposure)
 
     def _on_failed(self, item: Arrival | Trajectory, error: Exception) -> None:
         known = isinstance(error, DarkroomError)
@@ -149,13 +182,16 @@ def _wants_curve(config: EngineConfig) -> bool:
 
 def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
     """Time the UNet at the model's native size over growing batches."""
-    side = config.native_size // family.vae_scale_factor
+    autoencoder = family.autoencoder
+    side = config.native_size // autoencoder.scale_factor
+    channels = autoencoder.latent_channels + family.mask_channels
 
     def forward(rows: int) -> None:
-        latents = torch.zeros(rows, family.latent_channels, side, side, device=family.device)
+        latents = torch.zeros(rows, channels, side, side, device=family.device)
         timesteps = torch.full((rows,), 500.0, device=family.device)
+        scales = torch.ones(rows, device=family.device)
         try:
-            family.predict(DenoisingBatch(latents, timesteps, [conditioning] * rows)).sum().item()
+            family.predict(DenoisingBatch(latents, timesteps, scales, [conditioning] * rows)).sum().item()
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{rows} UNet rows at {config.native_size} pixels: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Pixels to a file: resize, compress, and write the infotext where A1111's readers look for it."""
+"""Pixels to a file: resize, compress, and write what is known about the picture where readers look for it."""
 
 import io
 
@@ -11,7 +11,15 @@ from serve_app.engine.request import OutputSpec
 
 PNG_LEVEL = 1
 """Takes half the time of the default for a few percent more bytes."""
-QUALITY = 95
+
+AI_MARK = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+"""IPTC's Digital Source Type: created by a trained algorithm."""
 
 
 def encode_image(pixels: np.ndarray, output: OutputSpec) -> bytes:
@@ -24,9 +32,12 @@ def encode_image(pixels: np.ndarray, output: OutputSpec) -> bytes:
         text = PngInfo()
         if output.infotext:
             text.add_text("parameters", output.infotext)
+        if output.ai_mark:
+            text.add_itxt("XML:com.adobe.xmp", AI_MARK)
         image.save(buffer, "PNG", compress_level=PNG_LEVEL, pnginfo=text)
     else:
-        image.save(buffer, output.format.upper(), quality=QUALITY, exif=_exif(output.infotext))
+        mark = {"xmp": AI_MARK.encode()} if output.ai_mark else {}
+        image.save(buffer, output.format.upper(), quality=output.quality, exif=_exif(output.infotext), **mark)
     return buffer.getvalue()
 
 

@@ -12,8 +12,9 @@ import torch
 
 from serve_app.engine.batch import step
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import Progress
+from serve_app.engine.request import Timings
 from serve_app.engine.scheduler import Scheduler
+from serve_app.engine.start import start
 from serve_app.engine.trajectory import Arrival, Exposure, Trajectory
 from serve_app.models.family import Conditioning, ModelFamily, Prompt
 from serve_app.models.host import claim_cores
@@ -139,25 +140,27 @@ class DenoisingLoop:
             self._forget(arrival)
             self._trajectories[row] = None
             self._scheduler.add(row)
-            self.counters.rows_in_flight += row.model_rows
+        self._count()
 
     def _start(self, arrival: Arrival, known: Mapping[Prompt, Conditioning], encode_seconds: float) -> Trajectory:
-        request = arrival.ticket.request
-        factor = self._family.vae_scale_factor
-        shape = (self._family.latent_channels, request.height // factor, request.width // factor)
-        conditioning = [known[prompt] for prompt in arrival.ticket.prompts]
-        return Trajectory(arrival, conditioning, shape, self._family.device, encode_seconds)
+        ticket, autoencoder = arrival.ticket, self._family.autoencoder
+        factor = autoencoder.scale_factor
+        shape = (autoencoder.latent_channels, ticket.request.height // factor, ticket.request.width // factor)
+        begun = start(ticket.request, ticket.table, arrival.source, shape, self._family.device)
+        return Trajectory(ticket, [known[prompt] for prompt in ticket.prompts], begun, encode_seconds)
 
     def _step(self, rows: Sequence[Trajectory]) -> None:
         """One step for `rows`; the finished leave for the VAE."""
         now = time.monotonic()
         for row in rows:
             row.first_step = row.first_step or now
+        model_rows = sum(row.model_rows for row in rows)
         step(self._family, rows, self._bucket)
         self.counters.steps += 1
-        self.counters.model_rows += sum(row.model_rows for row in rows)
+        self.counters.model_rows += model_rows
         for row in rows:
             self._guarded(self._report, (row,))
+        self._count()
 
     def _report(self, rows: Sequence[Trajectory]) -> None:
         """Tell each row's caller how far it is; expose what is finished."""
@@ -166,23 +169,26 @@ class DenoisingLoop:
                 self._leave(row)
                 self._on_exposed(_expose(row))
             elif row.ticket.on_progress is not None:
-                row.ticket.on_progress(Progress(row.step_index, row.table.num_model_calls))
+                row.ticket.on_progress(row.ticket.progress(row.step_index))
 
     def _leave(self, row: Trajectory) -> None:
         if row in self._trajectories:
             del self._trajectories[row]
             self._scheduler.discard(row)
-            self.counters.rows_in_flight -= row.model_rows
+            self._count()
+
+    def _count(self) -> None:
+        self.counters.rows_in_flight = sum(row.model_rows for row in self._trajectories)
 
 
 def _expose(row: Trajectory) -> Exposure:
     now = time.monotonic()
     started = row.first_step or now
-    return Exposure(
-        ticket=row.ticket,
-        latents=row.state[0].clone(),
-        queue_seconds=started - row.ticket.submitted - row.encode_seconds,
-        encode_seconds=row.encode_seconds,
-        denoised_at=now,
-        denoise_seconds=now - started,
+    earlier = row.ticket.earlier
+    spent = Timings(
+        queue=earlier.queue + started - row.ticket.submitted - row.encode_seconds,
+        encode=earlier.encode + row.encode_seconds,
+        denoise=earlier.denoise + now - started,
+        decode=earlier.decode,
     )
+    return Exposure(row.ticket, row.state[0].clone(), spent, now)

@@ -1,98 +1,117 @@
-"""From what a caller said to a `GenerationRequest`: defaults filled in, limits held, the seed drawn. No torch."""
+"""From a `Wish` to `GenerationRequest`s: defaults filled in, limits held, seeds drawn. No torch."""
 
-import math
 import random
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 
-from serve_app.config import Limits, ModelConfig
+from serve_app.config import ModelConfig
 from serve_app.diffusion.samplers import check_pair
-from serve_app.engine.request import MEDIA_TYPES, GenerationRequest, ImageFormat, OutputSpec
-from serve_app.errors import InvalidRequest, UnknownName
+from serve_app.engine.checks import check_choice, check_prompts, check_range
+from serve_app.engine.layout import lay_out
+from serve_app.engine.request import MEDIA_TYPES, GenerationRequest, Guidance, LoraChoice, OutputSpec, Variation
+from serve_app.engine.wish import Wish
+from serve_app.errors import InvalidRequest
 
 MAX_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a caller asked for; None is "as the model's config says"."""
-
-    prompt: str
-    negative_prompt: str | None = None
-    width: int | None = None
-    height: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    seed: int | None = None
-    output_format: ImageFormat = "png"
+LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
 
 
 def resolve(wish: Wish, model: str, config: ModelConfig) -> GenerationRequest:
-    """Decide everything; raises InvalidRequest or UnknownName naming field, value and limit."""
+    """Decide one image; raises InvalidRequest or UnknownName naming field, value and limit."""
+    if wish.num_images != 1:
+        raise InvalidRequest("num_images", wish.num_images, "must be 1 here")
+    return resolve_all(wish, model, config)[0]
+
+
+def resolve_all(wish: Wish, model: str, config: ModelConfig) -> list[GenerationRequest]:
+    """Decide all images of a wish: image i has seed + i, or with a variation the seed and subseed + i."""
+    check_range("num_images", wish.num_images, 1, config.limits.max_images)
+    first = _resolve_first(wish, model, config)
+    last_seed = MAX_SEED - wish.num_images + 1
+    if first.variation is None:
+        check_range("seed", first.seed, 0, last_seed)
+        return [replace(first, seed=first.seed + index) for index in range(wish.num_images)]
+    check_range("subseed", first.variation.seed, 0, last_seed)
+    variations = [replace(first.variation, seed=first.variation.seed + index) for index in range(wish.num_images)]
+    return [replace(first, variation=variation) for variation in variations]
+
+
+def _resolve_first(wish: Wish, model: str, config: ModelConfig) -> GenerationRequest:
     defaults, limits = config.defaults, config.limits
     negative_prompt = defaults.negative_prompt if wish.negative_prompt is None else wish.negative_prompt
-    width = config.native_size if wish.width is None else wish.width
-    height = config.native_size if wish.height is None else wish.height
     steps = defaults.num_inference_steps if wish.num_inference_steps is None else wish.num_inference_steps
-    guidance_scale = defaults.guidance_scale if wish.guidance_scale is None else wish.guidance_scale
     sampler = wish.sampler or defaults.sampler
     schedule = wish.scheduler or (defaults.scheduler if wish.sampler in (None, defaults.sampler) else "automatic")
-    check_prompts(wish.prompt, negative_prompt, limits)
-    check_size(width, height, limits)
-    _within("num_inference_steps", steps, 1, limits.max_num_inference_steps)
-    _within("guidance_scale", guidance_scale, limits.min_guidance_scale, limits.max_guidance_scale)
+    syntax = wish.prompt_syntax or defaults.prompt_syntax
+    check_prompts(wish.prompt, negative_prompt, limits, may_be_empty=wish.image is not None)
+    check_range("num_inference_steps", steps, 1, limits.max_num_inference_steps)
     check_pair(sampler, schedule)
-    if wish.output_format not in MEDIA_TYPES:
-        raise UnknownName("output_format", wish.output_format, f"must be one of {', '.join(MEDIA_TYPES)}")
-    seed = random.SystemRandom().randint(0, MAX_SEED) if wish.seed is None else wish.seed
-    _within("seed", seed, 0, MAX_SEED)
-    drawn_width, drawn_height = drawn_size(width, height, config)
-    return GenerationRequest(
+    check_choice("output_format", wish.output_format, MEDIA_TYPES)
+    check_choice("prompt_syntax", syntax, ("a1111", "plain"))
+    check_range("quality", wish.quality, 1, 100)
+    clip_skip = defaults.clip_skip if wish.clip_skip is None else wish.clip_skip
+    check_range("clip_skip", clip_skip, 0, 11)
+    prompt, tagged = read_lora_tags(wish.prompt) if syntax == "a1111" else (wish.prompt, ())
+    request = GenerationRequest(
         model=model,
-        prompt=wish.prompt,
+        prompt=prompt,
         negative_prompt=negative_prompt,
-        width=drawn_width,
-        height=drawn_height,
+        width=0,
+        height=0,
         num_inference_steps=steps,
-        guidance_scale=float(guidance_scale),
+        guidance=resolve_guidance(wish, config),
         sampler=sampler,
         schedule=schedule,
-        seed=seed,
-        output=OutputSpec(width, height, wish.output_format),
+        seed=draw_seed("seed", wish.seed),
+        output=OutputSpec(0, 0, wish.output_format, wish.quality, ai_mark=config.ai_mark),
+        prompt_syntax=syntax,
+        clip_skip=clip_skip,
+        loras=check_loras((*wish.loras, *tagged), config),
+        variation=resolve_variation(wish),
     )
+    return lay_out(request, wish, config)
 
 
-def drawn_size(width: int, height: int, config: ModelConfig) -> tuple[int, int]:
-    """The size to denoise at: as asked up to the model's native area, else that area with the asked aspect ratio."""
-    native, multiple = config.native_size, config.limits.size_multiple
-    if width * height <= native * native:
-        return width, height
-    blocks = native / math.sqrt(width * height) / multiple
-    return max(1, round(width * blocks)) * multiple, max(1, round(height * blocks)) * multiple
+def resolve_guidance(wish: Wish, config: ModelConfig) -> Guidance:
+    """Scale, rescale and interval within their limits."""
+    scale = config.defaults.guidance_scale if wish.guidance_scale is None else wish.guidance_scale
+    check_range("guidance_scale", scale, config.limits.min_guidance_scale, config.limits.max_guidance_scale)
+    check_range("guidance_rescale", wish.guidance_rescale, 0, 1)
+    check_range("guidance_start", wish.guidance_start, 0, 1)
+    check_range("guidance_end", wish.guidance_end, wish.guidance_start, 1)
+    return Guidance(float(scale), wish.guidance_rescale, wish.guidance_start, wish.guidance_end)
 
 
-def check_prompts(prompt: str, negative_prompt: str, limits: Limits) -> None:
-    """Refuse an empty prompt, and either prompt where it is too long or no text."""
-    if not prompt.strip():
-        raise InvalidRequest("prompt", prompt, "must not be empty")
-    for field, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
-        if len(text) > limits.max_prompt_characters:
-            raise InvalidRequest(field, text, f"must be at most {limits.max_prompt_characters} characters")
-        if any(0xD800 <= ord(char) <= 0xDFFF or char == "\0" for char in text):
-            raise InvalidRequest(field, ascii(text), "must be valid Unicode text without NUL")
+def draw_seed(field: str, seed: int | None) -> int:
+    """The seed as given, or a random one."""
+    if seed is None:
+        return random.SystemRandom().randint(0, MAX_SEED - 1000)
+    check_range(field, seed, 0, MAX_SEED)
+    return seed
 
 
-def check_size(width: int, height: int, limits: Limits) -> None:
-    """Hold both sides and their product to the limits."""
-    for field, side in (("width", width), ("height", height)):
-        _within(field, side, limits.min_side, limits.max_side)
-        if side % limits.size_multiple:
-            raise InvalidRequest(field, side, f"must be a multiple of {limits.size_multiple}")
-    if width * height > limits.max_pixels:
-        raise InvalidRequest("width", f"{width}x{height}", f"times height must be at most {limits.max_pixels} pixels")
+def resolve_variation(wish: Wish) -> Variation | None:
+    """None where the strength is 0."""
+    check_range("subseed_strength", wish.subseed_strength, 0, 1)
+    return Variation(draw_seed("subseed", wish.subseed), wish.subseed_strength) if wish.subseed_strength else None
 
 
-def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidRequest(field, value, f"must be between {low:g} and {high:.10g}")
+def read_lora_tags(prompt: str) -> tuple[str, tuple[LoraChoice, ...]]:
+    """Take `<lora:name:weight>` out of the prompt; the weight is 1 where it is left out."""
+    found = []
+    for name, weight in LORA_TAG.findall(prompt):
+        try:
+            found.append(LoraChoice(name, float(weight or 1)))
+        except ValueError as error:
+            raise InvalidRequest("prompt", f"<lora:{name}:{weight}>", "must have a number for a weight") from error
+    return (LORA_TAG.sub("", prompt), tuple(found)) if found else (prompt, ())
+
+
+def check_loras(loras: tuple[LoraChoice, ...], config: ModelConfig) -> tuple[LoraChoice, ...]:
+    """Refuse unknown names, weights out of range, and too many."""
+    check_range("loras", len(loras), 0, config.limits.max_loras)
+    limit = config.limits.max_lora_weight
+    for lora in loras:
+        check_choice("loras", lora.name, config.loras)
+        check_range(f"loras.{lora.name}.weight", lora.weight, -limit, limit)
+    return loras

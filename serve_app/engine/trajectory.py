@@ -1,4 +1,8 @@
-"""A request in flight, phase by phase: `Arrival` (to encode), `Trajectory` (to denoise), `Exposure` (to decode)."""
+"""A request in flight, phase by phase.
+
+`Original` (a picture for the VAE encoder) -> `Arrival` (prompts to encode) -> `Trajectory` (to denoise) -> `Exposure`
+(to decode); a second pass goes round again with the `Ticket` that `following` names.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,9 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from serve_app.diffusion.noise import NoiseSource
 from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.request import GeneratedImage, GenerationRequest, Progress
+from serve_app.engine.request import GeneratedImage, GenerationRequest, InitImage, Progress, Timings
+from serve_app.engine.start import Source, Start
 from serve_app.models.family import Conditioning, Prompt
 
 STATE_SLOTS = 4
@@ -21,53 +25,70 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """What every phase carries: the request, the caller's future, and when it came."""
+    """One pass of a request: what every phase carries.
+
+    `guided` says whether steps may need the unconditional twin; `following` is the pass after this one, `earlier` what
+    the passes before it took.
+    """
 
     request: GenerationRequest
+    table: SamplerTable
+    guided: bool
     future: Future[GeneratedImage]
     on_progress: OnProgress | None = None
+    following: "Ticket | None" = None
+    earlier: Timings = field(default_factory=Timings)
+    calls_before: int = 0
     submitted: float = field(default_factory=time.monotonic)
-
-    @property
-    def guided(self) -> bool:
-        """Whether each step needs the unconditional twin."""
-        return self.request.guidance_scale > 1
 
     @property
     def prompts(self) -> list[Prompt]:
         """What must be encoded before the first step: the prompt, and the negative one where guided."""
-        prompt = [Prompt(self.request.prompt)]
-        return [*prompt, Prompt(self.request.negative_prompt, negative=True)] if self.guided else prompt
+        request = self.request
+        weighted = request.prompt_syntax == "a1111"
+        loras = tuple((lora.name, lora.weight) for lora in request.loras)
+        prompt = Prompt(request.prompt, weighted=weighted, clip_skip=request.clip_skip, loras=loras)
+        # As in diffusers, no layers are left out for the negative prompt.
+        return [prompt, Prompt(request.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
+
+    def progress(self, step_index: int) -> Progress:
+        """How far this pass and those around it are, after `step_index` of its model calls."""
+        following = self.following.table.num_model_calls if self.following else 0
+        total = self.calls_before + self.table.num_model_calls + following
+        return Progress(self.calls_before + step_index, total)
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """A picture waiting for the VAE's encoder."""
+
+    ticket: Ticket
+    init: InitImage
 
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """Accepted and waiting for its prompts to be encoded."""
+    """Accepted and waiting for its prompts to be encoded; `source` is the encoded picture it starts from, if any."""
 
     ticket: Ticket
-    table: SamplerTable
+    source: Source | None = None
 
 
 class Trajectory:
     """Being denoised. Its whole state is `state` (slots, c, h, w) float32, `step_index`, and the noise generator."""
 
-    def __init__(
-        self,
-        arrival: Arrival,
-        conditioning: list[Conditioning],
-        latent_shape: tuple[int, int, int],
-        device: torch.device,
-        encode_seconds: float,
-    ) -> None:
-        self.ticket = arrival.ticket
-        self.table = arrival.table
-        self.matrices = pad_matrices(arrival.table.steps).float()
-        self.input_scale = arrival.table.input_scale.float()
+    def __init__(self, ticket: Ticket, conditioning: list[Conditioning], start: Start, encode_seconds: float) -> None:
+        self.ticket = ticket
+        self.table = ticket.table
+        self.matrices = pad_matrices(self.table.steps).float()
+        self.input_scale = self.table.input_scale.float()
         self.conditioning = conditioning[0]
-        self.unconditional = conditioning[1] if arrival.ticket.guided else None
-        self.noise = NoiseSource(arrival.ticket.request.seed, latent_shape)
-        self.state = torch.zeros(arrival.table.num_slots, *latent_shape, device=device)
-        self.state[0] = (self.noise.draw() * arrival.table.init_noise_sigma).to(device)
+        self.unconditional = conditioning[1] if ticket.guided else None
+        self.noise = start.noise
+        self.mask_channels = start.mask_channels
+        self.repaint = start.repaint
+        self.state = torch.zeros(self.table.num_slots, *start.latents.shape, device=start.latents.device)
+        self.state[0] = start.latents
         self.step_index = 0
         self.encode_seconds = encode_seconds
         self.first_step: float | None = None
@@ -78,9 +99,16 @@ class Trajectory:
         return self.state.shape[-2], self.state.shape[-1]
 
     @property
+    def twin(self) -> Conditioning | None:
+        """What the unconditional twin of this step needs; None where the step is not guided."""
+        guidance = self.ticket.request.guidance
+        done = self.step_index / self.table.num_model_calls
+        return self.unconditional if guidance.start <= done < guidance.end else None
+
+    @property
     def model_rows(self) -> int:
-        """UNet rows a step takes."""
-        return 1 if self.unconditional is None else 2
+        """UNet rows this step takes."""
+        return 1 if self.twin is None else 2
 
     @property
     def finished(self) -> bool:
@@ -90,6 +118,13 @@ class Trajectory:
     def draw_noise(self) -> torch.Tensor | None:
         """This step's noise, (c, h, w) on the CPU; None where the sampler draws none."""
         return self.noise.draw() if self.table.draws_noise[self.step_index] else None
+
+    def advance_to(self, state: torch.Tensor) -> None:
+        """Take the next step's `state`; what a mask keeps is put back, as noisy as this step should be."""
+        self.state = state[: self.table.num_slots]
+        self.step_index += 1
+        if self.repaint is not None:
+            self.state[0] = self.repaint.restore(self.state[0], self.table.noising[self.step_index])
 
 
 def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
@@ -103,11 +138,9 @@ def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """Denoised and waiting for the VAE: `latents` (c, h, w) float32, and the seconds spent so far."""
+    """Denoised and waiting for the VAE: `latents` (c, h, w) float32, and the seconds spent so far, `decode` still 0."""
 
     ticket: Ticket
     latents: torch.Tensor
-    queue_seconds: float
-    encode_seconds: float
+    timings: Timings
     denoised_at: float
-    denoise_seconds: float

@@ -4,20 +4,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
 
-from serve_app.builtin import BUILTIN_MODELS
 from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
-from serve_app.models.checkpoint import Checkpoint
+from serve_app.models.checkpoint import Checkpoint, DiffusersDirectory, PartSource
 from serve_app.models.family import ModelFamily
 from serve_app.models.host import count_cores, prepare_cpu
+from serve_app.models.single_file import SingleFile
+from serve_app.models.sources import find_checkpoint
 from serve_app.models.stable_diffusion import StableDiffusion
 from serve_app.models.stable_diffusion_xl import StableDiffusionXL
 
 FAMILIES: Mapping[str, Callable[[Checkpoint], ModelFamily]] = {
     "StableDiffusionPipeline": StableDiffusion.load,
+    "StableDiffusionImg2ImgPipeline": StableDiffusion.load,
+    "StableDiffusionInpaintPipeline": StableDiffusion.load,
+    "LatentConsistencyModelPipeline": StableDiffusion.load,
     "StableDiffusionXLPipeline": StableDiffusionXL.load,
+    "StableDiffusionXLImg2ImgPipeline": StableDiffusionXL.load,
+    "StableDiffusionXLInpaintPipeline": StableDiffusionXL.load,
 }
 """The pipeline class in `model_index.json`, to the family that serves it."""
 
@@ -28,19 +33,21 @@ def load_family(config: ModelConfig) -> ModelFamily:
     """Load the checkpoint that `config` names; raises ModelLoadError naming the path and the fix."""
     device = choose_device(config.device)
     claim_share(config, device)
-    half = torch.float16 if device.type == "cuda" else torch.float32
-    checkpoint = Checkpoint(
-        folder=find_folder(config),
-        device=device,
-        dtype=DTYPES.get(config.dtype, half),
-        variant=config.variant,
-        allow_pickle=config.allow_pickle,
-    )
+    dtype = DTYPES.get(config.dtype, torch.float16 if device.type == "cuda" else torch.float32)
+    checkpoint = Checkpoint(open_source(config, dtype), config, device, dtype)
     pipeline = checkpoint.index().get("_class_name")
     if pipeline not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ModelLoadError(f"{checkpoint.folder}/model_index.json: _class_name {pipeline!r} is none of {known}")
+        raise ModelLoadError(f"{config.source}/model_index.json: _class_name {pipeline!r} is none of {known}")
     return FAMILIES[str(pipeline)](checkpoint)
+
+
+def open_source(config: ModelConfig, dtype: torch.dtype) -> PartSource:
+    """The checkpoint's files, in whichever layout."""
+    path = find_checkpoint(config)
+    if path.is_dir():
+        return DiffusersDirectory(path, config.variant, config.allow_pickle)
+    return SingleFile(path, dtype, config.family, Path(config.config).expanduser() if config.config else None)
 
 
 def claim_share(config: ModelConfig, device: torch.device) -> None:
@@ -62,35 +69,3 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         raise ModelLoadError(f"device: {name} was asked for, but torch finds none here")
     return torch.device(name)
-
-
-def find_folder(config: ModelConfig) -> Path:
-    """The checkpoint's directory: built in, on this disk, or fetched from the hub."""
-    kind, _, name = config.source.partition(":")
-    if kind == "builtin":
-        if name not in BUILTIN_MODELS:
-            raise ModelLoadError(f"source: {config.source} is none of builtin:{', builtin:'.join(BUILTIN_MODELS)}")
-        return BUILTIN_MODELS[name]
-    if config.source.startswith((".", "/", "~")):
-        folder = Path(config.source).expanduser()
-        if not folder.is_dir():
-            raise ModelLoadError(f"source: {folder} is no directory: give the path of a diffusers checkpoint")
-        return folder
-    return _download(config)
-
-
-def _download(config: ModelConfig) -> Path:
-    try:
-        return Path(
-            DiffusionPipeline.download(
-                config.source,
-                revision=config.revision,
-                variant=config.variant,
-                use_safetensors=None if config.allow_pickle else True,
-            )
-        )
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(
-            f"source: {config.source} cannot be fetched from the hub ({error}): check the id and the network, "
-            "or give a local directory, starting with / or ./"
-        ) from error

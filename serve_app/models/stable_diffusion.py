@@ -1,63 +1,81 @@
-"""Stable Diffusion 1.x and 2.x, and the built-in model, which has the same parts."""
+"""Stable Diffusion 1.x and 2.x, their inpainting and distilled descendants, and the built-in model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
 
+from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.checkpoint import Checkpoint
-from serve_app.models.executor import EagerExecutor, Executor, UNetInputs
 from serve_app.models.family import Conditioning, DenoisingBatch, Prompt
-from serve_app.models.pixels import decode_pixels, vae_scale_factor
-from serve_app.models.prompts import join_chunks, stack_prompts, tokenize
+from serve_app.models.lora import LoraStore
+from serve_app.models.prompts import apply_weights, join_chunks
+from serve_app.models.text import TextEncoder
+from serve_app.models.unet import UNet
 
 
 @dataclass(frozen=True)
 class StableDiffusion:
     """One CLIP text encoder, one UNet, one VAE; a `ModelFamily`."""
 
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    executor: Executor
+    text: TextEncoder
+    unet: UNet
+    autoencoder: Autoencoder
+    loras: LoraStore
     scheduler_config: Mapping[str, object]
     device: torch.device
-    latent_channels: int
 
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> "StableDiffusion":
         """Load every part; raises ModelLoadError."""
         unet = checkpoint.load(UNet2DConditionModel, "unet")
-        checkpoint.require_text_to_image(unet)
+        tokenizer = checkpoint.load_tokenizer("tokenizer")
+        text_encoder = checkpoint.load(CLIPTextModel, "text_encoder")
+        checkpoint.load_embeddings((tokenizer, text_encoder))
+        loras = checkpoint.load_loras({"unet": unet, "text_encoder": text_encoder})
+        hooked = bool(checkpoint.config.loras)
         return cls(
-            tokenizer=checkpoint.load_tokenizer("tokenizer"),
-            text_encoder=checkpoint.load(CLIPTextModel, "text_encoder"),
-            vae=checkpoint.load_vae(),
-            executor=EagerExecutor(unet),
+            text=TextEncoder(tokenizer, text_encoder, "text_encoder", hooked),
+            unet=UNet(unet, checkpoint.config.compile, hooked),
+            autoencoder=checkpoint.load_autoencoder(),
+            loras=loras,
             scheduler_config=checkpoint.scheduler_config(),
             device=checkpoint.device,
-            latent_channels=unet.config["in_channels"],
         )
 
     @property
-    def vae_scale_factor(self) -> int:
+    def mask_channels(self) -> int:
         """See `ModelFamily`."""
-        return vae_scale_factor(self.vae)
+        return self.unet.mask_channels
+
+    @property
+    def distilled(self) -> bool:
+        """See `ModelFamily`."""
+        return self.unet.distilled
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `ModelFamily`."""
+        for prompt in prompts:
+            self.loras.activate(prompt.loras)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
-        chunks = [tokenize(self.tokenizer, prompt.text) for prompt in prompts]
-        ids = torch.tensor([ids for rows in chunks for ids in rows], device=self.device)
-        states = self.text_encoder(ids).last_hidden_state
-        return [Conditioning(embeds) for embeds in join_chunks(states, [len(rows) for rows in chunks])]
+        active = [self.loras.activate(prompt.loras) for prompt in prompts]
+        rows = [self.text.tokenize(prompt) for prompt in prompts]
+        chunks = [chunk for row in rows for chunk in row]
+        encoded = self.text.encode(chunks, [used for used, row in zip(active, rows, strict=True) for _ in row])
+        skips = [prompt.clip_skip for prompt, row in zip(prompts, rows, strict=True) for _ in row]
+        states = torch.stack(
+            [
+                self.text.normalize(encoded.hidden[-(skip + 1)][index]) if skip else encoded.last[index]
+                for index, skip in enumerate(skips)
+            ]
+        )
+        embeds = join_chunks(apply_weights(states, chunks), [len(row) for row in rows])
+        return [Conditioning(embed, None, used) for embed, used in zip(embeds, active, strict=True)]
 
     def predict(self, batch: DenoisingBatch) -> torch.Tensor:
         """See `ModelFamily`."""
-        embeds, mask = stack_prompts([row.prompt_embeds for row in batch.conditioning])
-        return self.executor.run(UNetInputs(batch.latents, batch.timesteps, embeds, mask))
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See `ModelFamily`."""
-        return decode_pixels(self.vae, latents)
+        return self.unet.predict(batch, {})

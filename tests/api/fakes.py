@@ -14,6 +14,7 @@ from serve_app.engine.request import Event, GeneratedImage, GenerationRequest, P
 CONFIG = AppConfig.model_validate(
     {
         "default_model": "emoji",
+        "ingress": {"max_body_bytes": 64 * 1024},
         "models": {
             "emoji": {"source": "builtin:emoji", "native_size": 128, "defaults": {"guidance_scale": 4.0}},
             "other": {"source": "/nowhere", "defaults": {"num_inference_steps": 4}},

@@ -15,7 +15,8 @@ from serve_app.builtin.training.icons import Icon
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import GeneratedImage
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 from tests.pictures import difference, pixels
 
 FOLDER = BUILTIN_MODELS["emoji"]

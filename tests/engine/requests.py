@@ -4,7 +4,8 @@ from serve_app.config import ModelConfig
 from serve_app.diffusion.samplers import SAMPLERS
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import GenerationRequest
-from serve_app.engine.resolve import Wish, resolve
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 
 SCALES = (1.0, 3.0, 7.5, 0.0)
 

@@ -11,7 +11,7 @@ import torch
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import Progress
-from serve_app.engine.resolve import Wish
+from serve_app.engine.wish import Wish
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.family import DenoisingBatch, Prompt
 from serve_app.models.loading import load_family
@@ -148,7 +148,7 @@ def test_an_exception_fails_the_guilty_row_alone(spied: tuple[Engine, Spied]) ->
 def test_a_decode_that_fails_fails_its_own_request_alone(tiny_sd: Path) -> None:
     config = tiny_config(tiny_sd, decode_batch=4)
     family = Spied(load_family(config))
-    decode = family._family.decode
+    decode = family.autoencoder.decode
     seen: list[torch.Tensor] = []
 
     def watch(latents: torch.Tensor) -> torch.Tensor:
@@ -163,9 +163,9 @@ def test_a_decode_that_fails_fails_its_own_request_alone(tiny_sd: Path) -> None:
 
     with Engine(family, config) as engine:
         sound = engine.submit(request(engine, seed=1)).result(30)
-        family.decode = watch  # type: ignore[attr-defined]
+        family.autoencoder.decode = watch
         engine.submit(request(engine, seed=2)).result(30)
-        family.decode = refuse  # type: ignore[attr-defined]
+        family.autoencoder.decode = refuse
         futures = [engine.submit(request(engine, seed=seed)) for seed in (1, 2, 1)]
         assert difference(futures[0].result(30), sound) <= 1
         assert difference(futures[2].result(30), sound) <= 1

@@ -48,7 +48,7 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
         autoencoder.train_decoder(vae, pixels, cache)
         return
     tokenizer = train_tokenizer(icons)
-    latents = denoiser.encode_latents(vae, pixels, cache / "latents.pt")
+    latents = denoiser.encode_latents(vae, pixels, cache / f"latents-{len(icons)}.pt")
     if stage == "denoiser":
         start = export.load_denoiser(model) if warm_start else None
         denoiser.train_denoiser(icons, latents, tokenizer, cache / "denoiser.pt", start)

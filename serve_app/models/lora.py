@@ -1,0 +1,136 @@
+"""LoRAs by row: rows of one forward may use different ones, several with their own weights, or none.
+
+Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (arXiv 2106.09685). Nothing is merged into the weights:
+a layer's output gets `weight * up(down(x))` for just those rows that asked, so the others are exactly what they were.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """One layer's update: `down` (rank, in, ...) and `up` (out, rank, ...), alpha / rank already in `up`."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of both."""
+        return self.down.nbytes + self.up.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """A loaded LoRA: its updates by part and layer, such as `unet.mid_block.attentions.0.proj_in`."""
+
+    name: str
+    layers: Mapping[str, LowRank]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all layers."""
+        return sum(layer.num_bytes for layer in self.layers.values())
+
+
+ActiveLora = tuple[Lora, float]
+"""A LoRA and the weight a row gives it."""
+
+
+@dataclass(frozen=True)
+class _Use:
+    """Who uses one LoRA in the forward under way: row indices and weights, both (uses,)."""
+
+    layers: Mapping[str, LowRank]
+    rows: torch.Tensor
+    weights: torch.Tensor
+
+
+class LoraLayers:
+    """Hooks the linear and convolution layers of `module`; `part` is its prefix in `Lora.layers`."""
+
+    def __init__(self, module: nn.Module, part: str) -> None:
+        self._uses: list[_Use] = []
+        self._device = next(module.parameters()).device
+        for path, layer in adaptable_layers(module, part).items():
+            layer.register_forward_hook(partial(self._add_updates, path))
+
+    @contextmanager
+    def rows(self, loras: Sequence[Sequence[ActiveLora]]) -> Iterator[None]:
+        """While inside, row i of every layer's input gets the updates of `loras[i]`."""
+        named = {id(lora): lora for row in loras for lora, _ in row}
+        self._uses = [self._use(lora, loras) for lora in named.values()]
+        try:
+            yield
+        finally:
+            self._uses = []
+
+    def _use(self, lora: Lora, loras: Sequence[Sequence[ActiveLora]]) -> _Use:
+        pairs = [(index, weight) for index, row in enumerate(loras) for used, weight in row if used is lora]
+        rows = torch.tensor([index for index, _ in pairs]).to(self._device, non_blocking=True)
+        weights = torch.tensor([weight for _, weight in pairs]).to(self._device, non_blocking=True)
+        return _Use(lora.layers, rows, weights)
+
+    def _add_updates(self, path: str, layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        for use in self._uses:
+            update = use.layers.get(path)
+            if update is not None:
+                change = _update(layer, update, inputs[0][use.rows])
+                weights = use.weights.to(change.dtype).view(-1, *[1] * (change.dim() - 1))
+                output = output.index_add(0, use.rows, change * weights)
+        return output
+
+
+def _update(layer: nn.Module, update: LowRank, inputs: torch.Tensor) -> torch.Tensor:
+    """`up(down(inputs))`, for a linear layer or a convolution."""
+    if isinstance(layer, nn.Conv2d):
+        geometry: Any = (layer.stride, layer.padding, layer.dilation)
+        return F.conv2d(F.conv2d(inputs, update.down, None, *geometry), update.up)
+    return F.linear(F.linear(inputs, update.down), update.up)
+
+
+def adaptable_layers(module: nn.Module, part: str) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers a LoRA can change, by path."""
+    return {
+        f"{part}.{name}": layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+
+
+class LoraStore:
+    """Loads LoRAs by name and keeps the most recently used, up to `max_bytes`; thread-safe.
+
+    Args:
+        read: gives a name's LoRA from its file.
+        names: what is configured.
+    """
+
+    def __init__(self, read: Callable[[str], Lora], names: Sequence[str], max_bytes: int) -> None:
+        self._read = read
+        self._names = names
+        self._max_bytes = max_bytes
+        self._loaded: dict[str, Lora] = {}
+        self._lock = threading.Lock()
+        for name in names:
+            self.get(name)
+
+    def get(self, name: str) -> Lora:
+        """The LoRA, read from its file where it is not loaded."""
+        with self._lock:
+            lora = self._loaded.pop(name, None) or self._read(name)
+            self._loaded[name] = lora
+            while len(self._loaded) > 1 and sum(one.num_bytes for one in self._loaded.values()) > self._max_bytes:
+                del self._loaded[next(iter(self._loaded))]
+            return lora
+
+    def activate(self, choices: Sequence[tuple[str, float]]) -> tuple[ActiveLora, ...]:
+        """(name, weight) pairs to loaded ones."""
+        return tuple((self.get(name), weight) for name, weight in choices)
