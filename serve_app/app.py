@@ -3,9 +3,10 @@
 from ray import serve
 from ray.serve import Application
 
-from serve_app.config import AppConfig, ModelConfig
+from serve_app.config import AppConfig, ModelConfig, SafetyConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
+from serve_app.deployments.safety import SafetyReplica
 from serve_app.engine.resolve import resolve
 from serve_app.engine.wish import Wish
 from serve_app.errors import ConfigError, InvalidRequest
@@ -19,13 +20,14 @@ def build(config: AppConfig) -> Application:
     for name, model in config.models.items():
         check_defaults(name, model)
     replicas = {name: deploy_model(name, model) for name, model in config.models.items()}
+    safety = deploy_safety(config.safety) if config.checks_safety else None
     ingress = serve.deployment(
         name="ingress",
         num_replicas=config.ingress.num_replicas,
         max_ongoing_requests=config.ingress.max_ongoing_requests,
         ray_actor_options={"num_cpus": config.ingress.num_cpus},
     )
-    return ingress(Ingress).bind(config, replicas)
+    return ingress(Ingress).bind(config, replicas, safety)
 
 
 def deploy_model(name: str, model: ModelConfig) -> Application:
@@ -43,6 +45,16 @@ def deploy_model(name: str, model: ModelConfig) -> Application:
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
     )
     return deployment(ModelReplica).bind(model)
+
+
+def deploy_safety(safety: SafetyConfig) -> Application:
+    """The safety checker, shared by all models."""
+    deployment = serve.deployment(
+        name="safety",
+        max_ongoing_requests=4 * safety.max_batch_size,
+        ray_actor_options={"num_cpus": safety.num_cpus, "num_gpus": safety.num_gpus},
+    )
+    return deployment(SafetyReplica).bind(safety)
 
 
 def check_defaults(name: str, model: ModelConfig) -> None:

@@ -4,6 +4,7 @@ AppConfig > ModelConfig > EngineConfig. An unknown key, a wrong type or a contra
 key's path. Nothing else in Darkroom reads the environment.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -118,16 +119,6 @@ class Replicas(Strict):
         return self
 
 
-class SafetyConfig(Strict):
-    """The CLIP-based safety checker, in a deployment of its own; `checker` is its directory or hub id.
-
-    `flag` only tells, in a header; `blur` blurs the picture as well; `refuse` answers an error instead.
-    """
-
-    policy: Literal["off", "flag", "blur", "refuse"] = "off"
-    checker: str = "CompVis/stable-diffusion-safety-checker"
-
-
 class ModelConfig(Strict):
     """One checkpoint and how it is served.
 
@@ -139,7 +130,8 @@ class ModelConfig(Strict):
     resized. `vae_tile` decodes larger pictures in tiles of that many pixels. `loras` and `embeddings` (textual
     inversion, used by writing the name in a prompt) name `.safetensors` files; LoRAs stay loaded up to
     `lora_cache_mb`. `cpu_threads` is how many threads torch takes on a CPU; by default every core. `ai_mark` writes
-    "made by a trained algorithm" into the files' metadata.
+    "made by a trained algorithm" into the files' metadata. `safety` is what becomes of a picture that the safety
+    checker flags: `flag` tells it in a header, `blur` blurs it as well, `refuse` answers an error.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -154,7 +146,7 @@ class ModelConfig(Strict):
     embeddings: dict[Name, str] = {}
     lora_cache_mb: Positive = 1024
     ai_mark: bool = True
-    safety: SafetyConfig = SafetyConfig()
+    safety: Literal["off", "flag", "blur", "refuse"] = "off"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     allow_pickle: bool = False
@@ -183,15 +175,66 @@ class IngressConfig(Strict):
     max_body_bytes: Positive = 32 * 1024 * 1024
 
 
+class SafetyConfig(Strict):
+    """The safety checker, one deployment for all models whose `safety` is not off.
+
+    `checker` is a directory or hub id of diffusers' StableDiffusionSafetyChecker with its preprocessor config.
+    """
+
+    checker: str = "CompVis/stable-diffusion-safety-checker"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    num_gpus: Annotated[float, Field(ge=0, le=1)] = 0.0
+    num_cpus: Annotated[float, Field(ge=0)] = 1.0
+    max_batch_size: Positive = 8
+    batch_wait_s: Seconds = 0.01
+
+
 class AppConfig(Strict):
-    """Everything under `args:` of an application."""
+    """Everything under `args:` of an application.
+
+    `gpus` is how many GPUs the cluster starts with: where it is given, the replicas that must run at start are packed
+    onto them, fraction by fraction, and what does not fit is refused.
+    """
 
     models: Annotated[dict[Name, ModelConfig], Field(min_length=1)]
     default_model: str
     ingress: IngressConfig = IngressConfig()
+    safety: SafetyConfig = SafetyConfig()
+    gpus: Positive | None = None
+
+    @property
+    def checks_safety(self) -> bool:
+        """Whether any model wants its pictures reviewed."""
+        return any(model.safety != "off" for model in self.models.values())
+
+    @model_validator(mode="after")
+    def _gpus_suffice(self) -> Self:
+        shares = {f"safety x{self.safety.num_gpus:g}": (self.safety.num_gpus, 1)} if self.checks_safety else {}
+        for name, model in self.models.items():
+            replicas = model.replicas
+            shares[f"{name} x{replicas.num_gpus:g}"] = (replicas.num_gpus, replicas.autoscaling.min_replicas)
+        wanted = sorted((share for share, count in shares.values() for _ in range(count) if share), reverse=True)
+        needed = count_gpus(wanted)
+        if self.gpus is not None and needed > self.gpus:
+            listed = ", ".join(f"{name} ({count} at least)" for name, (share, count) in shares.items() if share)
+            raise ValueError(f"gpus: {self.gpus} are given, but what runs at start needs {needed}: {listed}")
+        return self
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:
         if self.default_model not in self.models:
             raise ValueError(f"default_model {self.default_model!r} is none of {', '.join(self.models)}")
         return self
+
+
+def count_gpus(shares: Sequence[float]) -> int:
+    """GPUs that replicas of these shares need, packed first fit, largest first; whole numbers take whole GPUs."""
+    whole = sum(int(share) for share in shares if share >= 1)
+    free: list[float] = []
+    for share in (share for share in shares if share < 1):
+        place = next((index for index, room in enumerate(free) if room >= share - 1e-9), None)
+        if place is None:
+            free.append(1 - share)
+        else:
+            free[place] -= share
+    return whole + len(free)

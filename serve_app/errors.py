@@ -8,6 +8,7 @@ DarkroomError                       500  internal_error
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; Retry-After says when
 |- NotReady                         503  not_ready           warming up, draining or stopped
+|- ContentRefused                   422  content_refused     the safety checker flagged the picture
 `- GenerationFailed                 500  generation_failed   this one image; its neighbours are not touched
 """
 
@@ -94,6 +95,13 @@ class NotReady(DarkroomError):
 
     status = 503
     code = "not_ready"
+
+
+class ContentRefused(DarkroomError):
+    """The picture is not shown: the safety checker flagged it, and the model's policy is to refuse."""
+
+    status = 422
+    code = "content_refused"
 
 
 class GenerationFailed(DarkroomError):

@@ -13,8 +13,16 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 SD15_BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -98,22 +106,42 @@ def save_stable_diffusion_xl(folder: Path, **unet_options: Any) -> Path:
     torch.manual_seed(0)
     first, second = make_tokenizer(), make_tokenizer(pad_token="!")
     unet = make_unet(
-        64,
+        80,
         attention_head_dim=(2, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2),
-        projection_class_embeddings_input_dim=6 * 8 + 32,
+        projection_class_embeddings_input_dim=6 * 8 + 48,
         **unet_options,
     )
     StableDiffusionXLPipeline(
         vae=make_vae(force_upcast=True),
         text_encoder=CLIPTextModel(make_text_config(first, 32)),
-        text_encoder_2=CLIPTextModelWithProjection(make_text_config(second, 32)),
+        text_encoder_2=CLIPTextModelWithProjection(make_text_config(second, 48)),
         tokenizer=first,
         tokenizer_2=second,
         unet=unet,
         scheduler=EulerDiscreteScheduler(**SD15_BETAS, steps_offset=1, timestep_spacing="leading"),
     ).save_pretrained(folder)
+    return folder
+
+
+def save_safety_checker(folder: Path, flags: bool) -> Path:
+    """A tiny StableDiffusionSafetyChecker that flags everything, or nothing."""
+    torch.manual_seed(0)
+    common: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = CLIPConfig(
+        text_config=common, vision_config={**common, "image_size": 32, "patch_size": 8}, projection_dim=16
+    )
+    checker = StableDiffusionSafetyChecker(config)
+    checker.concept_embeds_weights.data.fill_(-2.0 if flags else 2.0)
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    checker.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import build
-from serve_app.config import AppConfig
+from serve_app.config import AppConfig, count_gpus
 from serve_app.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -100,3 +100,26 @@ def unknown_keys(document: Any, schema: Any, path: str = "") -> list[str]:
         elif key != "args":
             found += unknown_keys(value, getattr(schema, key), f"{path}{key}.")
     return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("shares", "needed"),
+    [
+        ([], 0),
+        ([0.25, 0.25, 0.5], 1),
+        ([0.6, 0.6], 2),
+        ([0.6, 0.6, 0.4, 0.4], 2),
+        ([2.0, 0.5], 3),
+        ([0.1] * 10, 1),
+    ],
+)
+def test_shares_are_packed_onto_gpus(shares: list[float], needed: int) -> None:
+    assert count_gpus(sorted(shares, reverse=True)) == needed
+
+
+def test_what_must_run_at_start_has_to_fit_the_gpus() -> None:
+    model = {"source": "builtin:emoji", "native_size": 128, "safety": "flag", "replicas": {"num_gpus": 0.5}}
+    both = {"default_model": "a", "models": {"a": model, "b": model}, "gpus": 1}
+    assert AppConfig.model_validate(both).gpus == 1
+    with pytest.raises(ValidationError, match=r"gpus: 1 are given, but what runs at start needs 2: safety x0\.1"):
+        AppConfig.model_validate({**both, "safety": {"num_gpus": 0.1}})

@@ -20,7 +20,7 @@ CHUNK_BYTES = 64 * 1024
 REFUSALS = {
     400: "not readable as a request",
     413: "body over the limit",
-    422: "a field is out of its limit; the error names it",
+    422: "a field is out of its limit; the error names it. Or the safety checker refused the picture",
     429: "the queue is full; see Retry-After",
     500: "this image could not be drawn",
     503: "warming up or draining",
@@ -87,8 +87,11 @@ def response_headers(request: GenerationRequest, image: GeneratedImage) -> dict[
         "Content-Length": str(len(image.content)),
         "Server-Timing": ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases.items()),
     }
-    if (request.width, request.height) != (image.width, image.height):
-        headers["X-Drawn-Size"] = f"{request.width}x{request.height}"
+    if image.flagged is not None:
+        headers["X-Content-Flagged"] = "true" if image.flagged else "false"
+    drawn = request.hires or request
+    if (drawn.width, drawn.height) != (image.width, image.height):
+        headers["X-Drawn-Size"] = f"{drawn.width}x{drawn.height}"
     return headers
 
 

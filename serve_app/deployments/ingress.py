@@ -21,10 +21,13 @@ ATTEMPTS = 3
 
 @serve.ingress()
 class Ingress:
-    """A `Service` over deployment handles, one per model."""
+    """A `Service` over deployment handles, one per model, and the safety checker's."""
 
-    def __init__(self, config: AppConfig, replicas: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(
+        self, config: AppConfig, replicas: Mapping[str, DeploymentHandle], safety: DeploymentHandle | None
+    ) -> None:
         self.config = config
+        self._safety = safety
         self._replicas = replicas
         self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
         self._warm: set[str] = set()
@@ -40,9 +43,10 @@ class Ingress:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async for event in self._streams[request.model].generate.remote(request):
-                    yield event
                     if isinstance(event, GeneratedImage):
+                        yield await self._review(request, event)
                         return
+                    yield event
             except BackPressureError as error:
                 raise Overloaded(self.config.models[request.model].replicas.retry_after_s) from error
             except DeploymentUnavailableError as error:
@@ -52,6 +56,13 @@ class Ingress:
                     raise GenerationFailed(f"{ATTEMPTS} replicas died drawing this image") from error
             except RayTaskError as error:
                 raise _cause(error) from None
+
+    async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
+        """Ask the safety checker where the model's policy wants it."""
+        policy = self.config.models[request.model].safety
+        if self._safety is None or policy == "off":
+            return image
+        return await self._safety.review.remote(image, request.output, policy)
 
     async def warming_up(self) -> list[str]:
         """The models that have to be up and have not answered yet; one that has stays ready."""

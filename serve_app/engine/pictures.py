@@ -44,7 +44,9 @@ def read_picture(field: str, content: bytes, limits: Limits) -> Image.Image:
             raise InvalidRequest(field, size, f"must be at most {limits.max_input_pixels} pixels")
         upright = ImageOps.exif_transpose(image)
         return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InvalidRequest(field, what, f"must be at most {limits.max_input_pixels} pixels") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise InvalidRequest(field, what, f"must be a whole PNG, JPEG or WebP image ({error})") from error
 
 

@@ -145,7 +145,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """The finished file."""
+    """The finished file; `flagged` is the safety checker's verdict, None where none was asked."""
 
     content: bytes
     format: ImageFormat
@@ -153,6 +153,7 @@ class GeneratedImage:
     height: int
     seed: int
     timings: Timings
+    flagged: bool | None = None
 
     @property
     def media_type(self) -> str:

@@ -53,12 +53,35 @@ class EagerExecutor:
 
 
 class CompiledExecutor(EagerExecutor):
-    """torch.compile, one graph for each padded row count; rows with LoRAs run eagerly, their hooks are Python."""
+    """torch.compile, one graph for each power of two of rows; rows with LoRAs run eagerly, their hooks are Python.
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    Warm-up, which measures 1, 2, 4 ... rows, is when the graphs of the model's native size are made.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, backend: str = "inductor") -> None:
         super().__init__(unet)
-        self._compiled: Any = torch.compile(unet, dynamic=False)
+        self._compiled: Any = torch.compile(unet, dynamic=False, backend=backend)
 
     def run(self, inputs: UNetInputs, plain: bool) -> torch.Tensor:
         """See `Executor`."""
-        return self._call(self._compiled if plain else self._unet, inputs)
+        if not plain:
+            return self._call(self._unet, inputs)
+        rows = len(inputs.latents)
+        return self._call(self._compiled, pad_rows(inputs, 1 << (rows - 1).bit_length()))[:rows]
+
+
+def pad_rows(inputs: UNetInputs, rows: int) -> UNetInputs:
+    """The inputs with their first row repeated at the end, up to `rows`."""
+    missing = rows - len(inputs.latents)
+
+    def pad(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor
+
+    return UNetInputs(
+        pad(inputs.latents),
+        pad(inputs.timesteps),
+        pad(inputs.prompt_embeds),
+        None if inputs.prompt_mask is None else pad(inputs.prompt_mask),
+        None if inputs.timestep_cond is None else pad(inputs.timestep_cond),
+        {name: pad(tensor) for name, tensor in inputs.added.items()},
+    )

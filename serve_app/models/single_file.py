@@ -96,9 +96,8 @@ def recognise(path: Path, shapes: Mapping[str, list[int]]) -> str:
     for mark, family in MARKS.items():
         if FIRST_CONVOLUTION in shapes and any(key.startswith(mark) for key in shapes):
             return family
-    raise ModelLoadError(
-        f"source: {path} is none of {', '.join(PIPELINES)} that can be told from its keys: say family:"
-    )
+    known = ", ".join(PIPELINES)
+    raise ModelLoadError(f"source: {path} holds the keys of no known family: say family:, one of {known}")
 
 
 def clip_tokenizer(padding: str) -> CLIPTokenizer:

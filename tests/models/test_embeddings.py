@@ -38,7 +38,7 @@ def test_a_name_in_a_prompt_draws_what_the_stock_pipeline_draws(tiny_sd: Path, s
 
 def test_sdxl_takes_a_pair(tiny_sdxl: Path, tmp_path: Path) -> None:
     file = tmp_path / "pair.safetensors"
-    save_file({"clip_l": torch.randn(1, 32), "clip_g": torch.randn(1, 32)}, file)
+    save_file({"clip_l": torch.randn(1, 32), "clip_g": torch.randn(1, 48)}, file)
     config = tiny_config(tiny_sdxl).model_copy(update={"embeddings": {"pair": str(file)}})
     with Engine(load_family(config), config) as engine:
         first, second = (engine.submit(request(engine, prompt)).result(30) for prompt in ("x pair", "x"))

@@ -82,3 +82,21 @@ def test_prompts_are_cut_into_chunks_of_75_tokens() -> None:
     short = tokenize(tokenizer, "x y", False)[0]
     assert short.ids == tokenizer("x y", padding="max_length", max_length=77).input_ids
     assert tokenize(tokenizer, "", False)[0].ids == tokenizer("", padding="max_length", max_length=77).input_ids
+
+
+def test_large_pictures_are_decoded_in_tiles(tiny_sd: Path) -> None:
+    whole = load_family(tiny_config(tiny_sd)).autoencoder
+    tiled = load_family(tiny_config(tiny_sd).model_copy(update={"vae_tile": 64})).autoencoder
+    sizes: list[int] = []
+    tiled._vae.decoder.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))  # type: ignore[attr-defined]
+    torch.manual_seed(0)
+    small, large = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(whole.decode(small), tiled.decode(small))
+        assert tiled.decode(large).shape == (1, 128, 128, 3)
+    assert max(sizes) == 8, "never more than a tile at once"
+
+
+def test_the_prediction_type_can_be_stated(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd).model_copy(update={"prediction_type": "v_prediction"})
+    assert load_family(config).scheduler_config["prediction_type"] == "v_prediction"
