@@ -97,7 +97,7 @@ def engine_rate(config: ModelConfig, images: int) -> float:
 
 def pipeline_rate(folder: Path, images: int, batch: int) -> float:
     """Images a second of the stock pipeline, 25 steps each: the mean of the engine's."""
-    pipeline = DiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float16).to("cuda")
+    pipeline: Any = DiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float16).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
     pipeline(["warm-up"] * batch, num_inference_steps=2)
     start = time.perf_counter()

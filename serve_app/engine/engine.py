@@ -1,7 +1,8 @@
 """The engine: requests in, pictures out, many at once. A library: no Ray, no HTTP."""
 
+import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ class Engine:
         self.curve = run_apart(lambda: measure_curve(family, config)) if _wants_curve(config.engine) else None
         self._tables = SamplerTables(family.scheduler_config)
         self._open: set[Future[GeneratedImage]] = set()
+        self._settled = threading.Condition()
         self._closed = False
         self._loop = DenoisingLoop(
             family,
@@ -92,7 +94,7 @@ class Engine:
             self._check_size(request.hires.width, request.hires.height, "hires.")
         ticket = run_apart(lambda: self._admit(request, on_progress))
         self._open.add(ticket.future)
-        ticket.future.add_done_callback(self._open.discard)
+        ticket.future.add_done_callback(self._on_settled)
         init = ticket.request.init
         if init is None and self.family.mask_channels:
             init = blank_init(request.width, request.height)
@@ -142,7 +144,8 @@ class Engine:
         """Take no more, finish what is in flight, stop."""
         if not self._closed:
             self._closed = True
-            wait(set(self._open))
+            with self._settled:
+                self._settled.wait_for(lambda: not self._open)
             self._loop.stop()
             self._developer.close()
 
@@ -157,6 +160,12 @@ class Engine:
     def _cap(self, size: Size) -> int:
         engine = self.config.engine
         return engine.max_rows or (self.curve.cap(size) if self.curve else engine.bucket_rows)
+
+    def _on_settled(self, future: Future[GeneratedImage]) -> None:
+        """Finished, failed or cancelled."""
+        with self._settled:
+            self._open.discard(future)
+            self._settled.notify_all()
 
     def _expose(self, exposure: Exposure) -> None:
         self._developer.take(exposure)

@@ -40,7 +40,7 @@ def wait_until(condition: object, seconds: float = 30) -> None:
 
 
 def test_the_talks_request_is_answered_with_a_png_of_the_asked_size(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy(app_args(tiny=tiny_model(tiny_sd)))
+    client = deploy({**app_args(tiny=tiny_model(tiny_sd)), "ingress": {"max_body_bytes": 64 * 1024}})
     body = {
         "prompt": "A potrait of a man , comic styled, detailed hair, smiling face",
         "negative_prompt": "nsfw, bad eyes, bad teeth",
@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_loaded_stops_the_start_with_its_path(deploy: Dep
     with pytest.raises(RuntimeError, match="Deploying application darkroom failed"):
         deploy(app_args(tiny=tiny_model(Path("/no/such/model"))))
     details = serve.status().applications["darkroom"].deployments["model-tiny"].message
-    assert "/no/such/model is no directory: give the path of a diffusers checkpoint" in details
+    assert "source: /no/such/model is not there: give a diffusers directory" in details
 
 
 def test_what_only_the_replica_can_refuse_is_a_422_all_the_same(deploy: Deploy, tiny_sd: Path) -> None:

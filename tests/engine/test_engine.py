@@ -234,3 +234,15 @@ def test_a_stuck_engine_is_unhealthy(tiny_sd: Path) -> None:
         future.result(30)
         family.before_predict = lambda _: None
         engine.submit(request(engine)).result(30)
+
+
+def test_closing_waits_for_what_is_in_flight_but_not_for_what_is_cancelled_meanwhile(tiny_sd: Path) -> None:
+    config = tiny_config(tiny_sd)
+    engine = Engine(load_family(config), config)
+    kept, dropped = (engine.submit(request(engine, num_inference_steps=100, seed=seed)) for seed in (1, 2))
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    dropped.cancel()
+    assert kept.result(60).seed == 1
+    closing.join(10)
+    assert not closing.is_alive()
