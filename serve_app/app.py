@@ -3,6 +3,7 @@
 from ray import serve
 from ray.serve import Application
 
+from serve_app.api.results import read_secret
 from serve_app.config import AppConfig, ModelConfig, SafetyConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
@@ -27,7 +28,7 @@ def build(config: AppConfig) -> Application:
         max_ongoing_requests=config.ingress.max_ongoing_requests,
         ray_actor_options={"num_cpus": config.ingress.num_cpus},
     )
-    return ingress(Ingress).bind(config, replicas, safety)
+    return ingress(Ingress).bind(config, replicas, safety, read_secret(config.results))
 
 
 def deploy_model(name: str, model: ModelConfig) -> Application:

@@ -5,6 +5,7 @@ key's path. Nothing else in Darkroom reads the environment.
 """
 
 from collections.abc import Sequence
+from string import Formatter
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -167,12 +168,15 @@ class ModelConfig(Strict):
 
 
 class IngressConfig(Strict):
-    """The HTTP side."""
+    """The HTTP side. A body must arrive within `body_timeout_s`; prompts are logged only with `log_prompts`."""
 
     num_replicas: Positive = 1
     num_cpus: Annotated[float, Field(ge=0)] = 0.5
     max_ongoing_requests: Positive = 1000
     max_body_bytes: Positive = 32 * 1024 * 1024
+    body_timeout_s: Seconds = 60.0
+    cors_origins: tuple[str, ...] = ()
+    log_prompts: bool = False
 
 
 class SafetyConfig(Strict):
@@ -189,6 +193,53 @@ class SafetyConfig(Strict):
     batch_wait_s: Seconds = 0.01
 
 
+class PresetConfig(Strict):
+    """A request that the operator has written; `{name}` in `prompt` is a variable that the caller fills in."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    model: str | None = None
+    negative_prompt: str | None = None
+    width: Positive | None = None
+    height: Positive | None = None
+    num_inference_steps: Positive | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    max_variable_characters: Positive = 200
+
+    @property
+    def variables(self) -> list[str]:
+        """The template's names, in order."""
+        return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name))
+
+    @model_validator(mode="after")
+    def _template_is_sound(self) -> Self:
+        if any(not name.isidentifier() for name in self.variables):
+            raise ValueError(f"prompt: every variable must be a name in braces, got {self.variables}")
+        return self
+
+
+class KeysConfig(Strict):
+    """Who may call. `file` is a JSON list of keys, hashed; without it anybody may.
+
+    Make a key, and its line for the file, with `python -m serve_app.api.keys NAME`.
+    """
+
+    file: str | None = None
+
+
+class ResultsConfig(Strict):
+    """Where images wait that a caller asked to get as a link: a folder or any fsspec URL, `s3://bucket/prefix`.
+
+    Links are signed with the content of `secret_file`, or with a secret that lasts as long as the application.
+    """
+
+    url: str = "memory://darkroom-results"
+    max_mb: Positive = 1024
+    max_age_s: Seconds = 3600.0
+    secret_file: str | None = None
+
+
 class AppConfig(Strict):
     """Everything under `args:` of an application.
 
@@ -200,6 +251,10 @@ class AppConfig(Strict):
     default_model: str
     ingress: IngressConfig = IngressConfig()
     safety: SafetyConfig = SafetyConfig()
+    keys: KeysConfig = KeysConfig()
+    results: ResultsConfig = ResultsConfig()
+    presets: dict[Name, PresetConfig] = {}
+    aliases: dict[str, str] = {}
     gpus: Positive | None = None
 
     @property
@@ -221,9 +276,13 @@ class AppConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _default_exists(self) -> Self:
-        if self.default_model not in self.models:
-            raise ValueError(f"default_model {self.default_model!r} is none of {', '.join(self.models)}")
+    def _names_exist(self) -> Self:
+        named = {"default_model": self.default_model}
+        named |= {f"aliases.{alias}": model for alias, model in self.aliases.items()}
+        named |= {f"presets.{name}.model": preset.model for name, preset in self.presets.items() if preset.model}
+        for key, model in named.items():
+            if model not in self.models:
+                raise ValueError(f"{key} {model!r} is none of {', '.join(self.models)}")
         return self
 
 

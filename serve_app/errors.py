@@ -3,8 +3,13 @@
 DarkroomError                       500  internal_error
 |- ConfigError                      500  invalid_config      at start: the YAML, named by its key's path
 |  `- ModelLoadError                500  model_load_failed   at start: the weights, named by their path
+|- Unauthorized                     401  unauthorized        no key, or one nobody knows
+|- NotFound                         404  not_found           a task, result or preset that is not there
+|- Cancelled                        409  cancelled           stopped by its owner while it was being drawn
+|- LimitExceeded                    429  limit_exceeded      one of the key's own limits; Retry-After says when
 |- InvalidRequest                   422  invalid_request     names field, value and limit
 |  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format nobody knows
+|- BodyTooSlow                      408  body_too_slow       its upload took too long
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; Retry-After says when
 |- NotReady                         503  not_ready           warming up, draining or stopped
@@ -60,6 +65,59 @@ class UnknownName(InvalidRequest):
     """A name that is not configured or not known."""
 
     code = "unknown_name"
+
+
+class Unauthorized(DarkroomError):
+    """The request has no key, or one nobody knows."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("a valid key is needed: Authorization: Bearer KEY, or Basic with the key's name and the key")
+
+
+class NotFound(DarkroomError):
+    """What was named in the path is not there, or is not the caller's."""
+
+    status = 404
+    code = "not_found"
+
+
+class Cancelled(DarkroomError):
+    """The request's owner stopped it."""
+
+    status = 409
+    code = "cancelled"
+
+
+class LimitExceeded(DarkroomError):
+    """The caller has used up one of its key's limits."""
+
+    status = 429
+    code = "limit_exceeded"
+
+    def __init__(self, limit: str, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.limit}, try again in {self.retry_after_s:.0f} s"
+
+
+class BodyTooSlow(DarkroomError):
+    """The request's body did not arrive within `seconds`."""
+
+    status = 408
+    code = "body_too_slow"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"body: must arrive within {self.seconds:g} s"
 
 
 class BodyTooLarge(DarkroomError):

@@ -1,20 +1,41 @@
 """The HTTP application: every route over one `Service`."""
 
+import logging
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.api import health, problems, txt2img
+from serve_app.api import a1111, a1111_lists, generate, health, openai, presets, problems, results, txt2img
+from serve_app.api.access_log import AccessLog
 from serve_app.api.body_limit import BodyLimit
+from serve_app.api.callers import Doorkeeper, read_keys
+from serve_app.api.desk import Desk
+from serve_app.api.limiter import Limiter
+from serve_app.api.results import ResultStore
 from serve_app.api.service import Service
 
 
-def create_app(service: Service) -> FastAPI:
-    """Routes, errors, the body limit, and /docs that loads nothing from elsewhere."""
+def create_app(service: Service, secret: str = "") -> FastAPI:
+    """Routes, errors, keys, limits, and /docs that loads nothing from elsewhere. `secret` signs result links."""
+    config = service.config
     app = FastAPIOffline(title="Darkroom", version=version("darkroom"), redoc_url=None, redirect_slashes=False)
-    app.add_middleware(BodyLimit, limit=service.config.ingress.max_body_bytes)
+    callers = read_keys(Path(config.keys.file)) if config.keys.file else None
+    app.add_middleware(BodyLimit, limit=config.ingress.max_body_bytes, seconds=config.ingress.body_timeout_s)
+    app.add_middleware(Doorkeeper, callers=callers)
+    if config.ingress.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=config.ingress.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(AccessLog, log=logging.getLogger("darkroom.access"))
     problems.install(app)
-    app.include_router(txt2img.router(service))
+    desk = Desk(service, Limiter(1 / config.ingress.num_replicas))
+    store = ResultStore(config.results, secret.encode())
+    for module in (txt2img, generate, presets, a1111, a1111_lists):
+        app.include_router(module.router(desk))
+    app.include_router(openai.router(desk, store))
+    app.include_router(results.router(store))
     app.include_router(health.router(service))
     return app

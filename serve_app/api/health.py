@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from serve_app.api.problems import ProblemResponse
 from serve_app.api.service import Service
+from serve_app.api.shapes import ProblemResponse
 from serve_app.errors import NotReady
 
 

@@ -1,8 +1,9 @@
 """A1111's infotext: the parameters of a picture, written into its file."""
 
+import re
 from importlib.metadata import version
 
-from serve_app.api.names import SAMPLER_LABELS
+from serve_app.api.names import SAMPLER_LABELS, SCHEDULE_LABELS
 from serve_app.engine.request import GenerationRequest
 
 
@@ -14,7 +15,7 @@ def write_infotext(request: GenerationRequest) -> str:
     fields = {
         "Steps": request.num_inference_steps,
         "Sampler": SAMPLER_LABELS[request.sampler],
-        "Schedule type": request.schedule.replace("_", " ").capitalize().replace("Sgm u", "SGM U"),
+        "Schedule type": SCHEDULE_LABELS[request.schedule],
         "CFG scale": f"{request.guidance.scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
@@ -46,3 +47,20 @@ def _features(request: GenerationRequest) -> dict[str, object]:
     if request.loras:
         found["Loras"] = '"' + ", ".join(f"{lora.name}: {lora.weight:g}" for lora in request.loras) + '"'
     return found
+
+
+FIELD = re.compile(r'\s*([\w ()/+-]+?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+
+
+def read_infotext(info: str) -> dict[str, str]:
+    """An infotext's prompt, negative prompt and fields, by A1111's names; empty where there is none."""
+    if not info:
+        return {}
+    *lines, last = info.split("\n")
+    if not last.startswith("Steps: "):
+        lines, last = [*lines, last], ""
+    prompt, _, negative = "\n".join(lines).partition("Negative prompt: ")
+    found = {name: value.strip().strip('"') for name, value in FIELD.findall(last)}
+    if re.fullmatch(r"\d+x\d+", found.get("Size", "")):
+        found["Size-1"], _, found["Size-2"] = found.pop("Size").partition("x")
+    return {"Prompt": prompt.strip(), "Negative prompt": negative.strip(), **found}

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from serve_app.config import AppConfig
-from serve_app.engine.request import Event, GenerationRequest
+from serve_app.engine.request import Delivery, Event, GenerationRequest, Progress
 
 
 class Service(Protocol):
@@ -15,8 +15,16 @@ class Service(Protocol):
         """The models it serves."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         """Events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
+        ...
+
+    async def cancel(self, task: str, owner: str) -> int:
+        """Stop the images of an owner's task, wherever they are drawn; how many that were."""
+        ...
+
+    async def progress_of(self, task: str, owner: str) -> Progress | None:
+        """How far an owner's task is; None where nothing is being drawn for it."""
         ...
 
     async def warming_up(self) -> list[str]:

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
-from serve_app.engine.request import Event, GeneratedImage, GenerationRequest
+from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
 
 READY_SECONDS = 1.0
@@ -24,25 +24,30 @@ class Ingress:
     """A `Service` over deployment handles, one per model, and the safety checker's."""
 
     def __init__(
-        self, config: AppConfig, replicas: Mapping[str, DeploymentHandle], safety: DeploymentHandle | None
+        self,
+        config: AppConfig,
+        replicas: Mapping[str, DeploymentHandle],
+        safety: DeploymentHandle | None,
+        secret: str,
     ) -> None:
         self.config = config
+        self._secret = secret
         self._safety = safety
         self._replicas = replicas
         self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
         self._warm: set[str] = set()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self)
+        return create_app(self, self._secret)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         """Events of one request. A replica that dies is replaced by another, which starts the image again.
 
         The same request gives the same image wherever it runs, so the caller notices nothing but the delay.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async for event in self._streams[request.model].generate.remote(request):
+                async for event in self._streams[request.model].generate.remote(request, delivery):
                     if isinstance(event, GeneratedImage):
                         yield await self._review(request, event)
                         return
@@ -63,6 +68,21 @@ class Ingress:
         if self._safety is None or policy == "off":
             return image
         return await self._safety.review.remote(image, request.output, policy)
+
+    async def cancel(self, task: str, owner: str) -> int:
+        """See `Service`."""
+        return sum(stopped for stopped in await self._ask_all("cancel", task, owner))
+
+    async def progress_of(self, task: str, owner: str) -> Progress | None:
+        """See `Service`. Of several images the least advanced counts."""
+        found = [progress for progress in await self._ask_all("progress_of", task, owner) if progress is not None]
+        return min(found, key=lambda progress: progress.step / progress.steps, default=None)
+
+    async def _ask_all(self, method: str, *args: str) -> list[Any]:
+        """Every replica's answer."""
+        asked = [handle.broadcast(method, *args).results_async() for handle in self._replicas.values()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
 
     async def warming_up(self) -> list[str]:
         """The models that have to be up and have not answered yet; one that has stays ready."""

@@ -6,9 +6,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from serve_app.config import ModelConfig
+from serve_app.deployments.tasks import Tasks
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import Event, GeneratedImage, GenerationRequest, Progress
+from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.engine.trajectory import OnProgress
+from serve_app.errors import Cancelled
 
 
 class ModelReplica:
@@ -16,45 +18,66 @@ class ModelReplica:
 
     def __init__(self, config: ModelConfig) -> None:
         self._engine = Engine.load(config)
+        self._tasks = Tasks()
 
-    async def generate(self, request: GenerationRequest, with_progress: bool = False) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest, delivery: Delivery | None = None) -> AsyncIterator[Event]:
         """Events of one request, the image last. Closing the stream frees the request's rows before the next step.
 
-        Progress is coalesced: a reader that is slow sees the latest step only.
+        Progress is coalesced: a reader that is slow sees the latest step only, but every preview.
         """
+        delivery = delivery or Delivery()
         loop = asyncio.get_running_loop()
-        latest: list[Progress] = []
+        told: list[Progress] = []
         news = asyncio.Event()
 
         def note(progress: Progress) -> None:
-            latest[:] = [progress]
+            told[:] = [*(one for one in told if one.preview is not None), progress]
             news.set()
 
         def on_progress(progress: Progress) -> None:
             with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(note, progress)
 
-        future = await self._submit(request, on_progress if with_progress else None)
+        watched = delivery.progress or delivery.previews > 0
+        if watched:
+            yield self._engine.queue()
+        future = await self._submit(request, on_progress if watched else None, delivery)
         image = asyncio.wrap_future(future)
         image.add_done_callback(lambda _: news.set())
         try:
-            while not image.done():
-                await news.wait()
-                news.clear()
-                while latest and not image.done():
-                    yield latest.pop()
-            yield await image
+            with self._tasks.running(delivery, future):
+                while not image.done():
+                    await news.wait()
+                    news.clear()
+                    while told:
+                        self._tasks.note(delivery, told[0])
+                        yield told.pop(0)
+                if image.cancelled():
+                    raise Cancelled("stopped by its owner")
+                yield await image
         finally:
             future.cancel()
 
-    async def _submit(self, request: GenerationRequest, on_progress: OnProgress | None) -> Future[GeneratedImage]:
+    async def _submit(
+        self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery
+    ) -> Future[GeneratedImage]:
         """Submit off the event loop, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
-        submitted = asyncio.get_running_loop().run_in_executor(None, self._engine.submit, request, on_progress)
+        submitted = asyncio.get_running_loop().run_in_executor(
+            None, self._engine.submit, request, on_progress, delivery
+        )
         try:
             return await asyncio.shield(submitted)
         except asyncio.CancelledError:
             submitted.add_done_callback(_cancel_submitted)
             raise
+
+    async def cancel(self, task: str, owner: str) -> int:
+        """Stop the images of `task` if they are `owner`'s; how many that were."""
+        return self._tasks.cancel(task, owner)
+
+    async def progress_of(self, task: str, owner: str) -> Progress | None:
+        """The latest progress of `task`, with the latest preview; None where it does not run here or is not theirs."""
+        return self._tasks.progress_of(task, owner)
 
     async def ready(self) -> bool:
         """True: a replica that answers has drawn its warm-up image."""

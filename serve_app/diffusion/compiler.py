@@ -63,6 +63,7 @@ def compile_table(scheduler: Any, num_inference_steps: int, name: str, skipped: 
         timesteps=torch.tensor([float(timestep) for timestep in timesteps]),
         draws_noise=tuple(step.draws_noise for step in steps),
         init_noise_sigma=float(scheduler.init_noise_sigma),
+        prediction_type=str(scheduler.config.prediction_type),
         noising=torch.stack([*(step.noising for step in steps), torch.tensor([1.0, 0.0], dtype=torch.float64)]),
     )
 

@@ -26,6 +26,7 @@ class SamplerTable:
     draws_noise: tuple[bool, ...]
     init_noise_sigma: float
     noising: torch.Tensor
+    prediction_type: str = "epsilon"
 
     @property
     def num_model_calls(self) -> int:
@@ -36,6 +37,19 @@ class SamplerTable:
     def num_slots(self) -> int:
         """Latent-sized tensors in the state, 1 + K."""
         return self.steps.shape[1]
+
+    def denoise(self, call: int, latents: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """What the model takes the clean latents to be, from call `call`'s input and output.
+
+        For a second-order sampler's inner calls the noise is the step's, which is near enough for a preview.
+        """
+        signal, noise = (float(value) for value in self.noising[call])
+        if self.prediction_type == "sample":
+            return model_output
+        if self.prediction_type == "v_prediction":
+            power = signal**2 + noise**2
+            return signal / power * latents - noise / power**0.5 * model_output
+        return (latents - noise * model_output) / signal
 
 
 def advance(state: torch.Tensor, steps: torch.Tensor, model_output: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -89,8 +89,8 @@ def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch
         if draw is not None:
             noise[index] = draw
     moved = advance(state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True))
-    for row, after in zip(rows, moved, strict=True):
-        row.advance_to(after)
+    for row, after, output in zip(rows, moved, model_output, strict=True):
+        row.advance_to(after, output)
 
 
 def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:

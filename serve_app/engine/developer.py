@@ -12,10 +12,11 @@ import torch
 
 from serve_app.config import EngineConfig
 from serve_app.engine.images import encode_image
+from serve_app.engine.preview import PreviewMap
 from serve_app.engine.request import GeneratedImage
 from serve_app.engine.second_pass import enlarge_latents, enlarge_pixels
 from serve_app.engine.start import encode_source
-from serve_app.engine.trajectory import Arrival, Exposure, Original, Ticket
+from serve_app.engine.trajectory import Arrival, Exposure, Original, Preview, Ticket
 from serve_app.errors import GenerationFailed
 from serve_app.models.family import ModelFamily
 from serve_app.models.host import claim_cores
@@ -33,10 +34,16 @@ class Developer:
     """
 
     def __init__(
-        self, family: ModelFamily, config: EngineConfig, on_arrival: Callable[[Arrival], None], on_done: OnDone
+        self,
+        family: ModelFamily,
+        config: EngineConfig,
+        preview_map: PreviewMap,
+        on_arrival: Callable[[Arrival], None],
+        on_done: OnDone,
     ) -> None:
         self._family = family
         self._rows = 1 if config.deterministic else config.decode_batch
+        self._preview_map = preview_map
         self._on_arrival = on_arrival
         self._on_done = on_done
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -49,6 +56,10 @@ class Developer:
     def take(self, job: Job) -> None:
         """Take one; `on_arrival` or `on_done` is called for it later, from another thread."""
         self._jobs.put(job)
+
+    def preview(self, preview: Preview) -> None:
+        """Show a picture on the way: the ticket's `on_progress` gets it, from another thread."""
+        self._compressors.submit(self._show, preview)
 
     def close(self) -> None:
         """Finish what was taken, then stop."""
@@ -126,6 +137,14 @@ class Developer:
             return
         for exposure, pixels in zip(batch, pictures[: len(batch)], strict=True):
             self._compressors.submit(self._finish, exposure, pixels.numpy())
+
+    def _show(self, preview: Preview) -> None:
+        ticket = preview.ticket
+        if ticket.on_progress is not None and not ticket.future.cancelled():
+            content = encode_image(
+                self._preview_map.paint(preview.latents), replace(ticket.request.output, infotext="")
+            )
+            ticket.on_progress(replace(preview.progress, preview=content))
 
     def _finish(self, exposure: Exposure, pixels: np.ndarray) -> None:
         """A decoded picture goes round again where a second pass follows, else into its file."""

@@ -15,13 +15,14 @@ from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
+from serve_app.engine.preview import fit_preview
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import GeneratedImage, GenerationRequest
+from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Queued
 from serve_app.engine.resolve import resolve, resolve_all
 from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
 from serve_app.engine.second_pass import split_passes
 from serve_app.engine.start import blank_init
-from serve_app.engine.trajectory import Arrival, Exposure, OnProgress, Original, Ticket, Trajectory
+from serve_app.engine.trajectory import Arrival, OnProgress, Original, Ticket, Trajectory
 from serve_app.engine.wish import Wish
 from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
@@ -56,10 +57,12 @@ class Engine:
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
             count_cores(config.cpu_threads),
-            self._expose,
+            lambda exposure: self._developer.take(exposure),
+            lambda preview: self._developer.preview(preview),
             self._on_failed,
         )
-        self._developer = Developer(family, config.engine, self._loop.submit, _settle)
+        preview_map = run_apart(lambda: fit_preview(family.autoencoder, family.device))
+        self._developer = Developer(family, config.engine, preview_map, self._loop.submit, _settle)
         self._loop.thread.start()
 
     @classmethod
@@ -78,10 +81,16 @@ class Engine:
         requests = resolve_all(wish, self.config.source, self.config)
         return [future.result() for future in [self.submit(request) for request in requests]]
 
-    def submit(self, request: GenerationRequest, on_progress: OnProgress | None = None) -> Future[GeneratedImage]:
+    def submit(
+        self,
+        request: GenerationRequest,
+        on_progress: OnProgress | None = None,
+        delivery: Delivery | None = None,
+    ) -> Future[GeneratedImage]:
         """Let a request join the batch. `future.cancel()` frees its rows before the next step.
 
-        `on_progress` is called from the engine's thread after every step but the last: it must be quick.
+        `on_progress` is called from the engine's threads after every step but the last: it must be quick. `delivery`
+        says how many previews it gets, and the request's priority.
 
         Raises:
             InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
@@ -92,7 +101,7 @@ class Engine:
         self._check_size(request.width, request.height)
         if request.hires is not None:
             self._check_size(request.hires.width, request.hires.height, "hires.")
-        ticket = run_apart(lambda: self._admit(request, on_progress))
+        ticket = run_apart(lambda: self._admit(request, on_progress, delivery or Delivery()))
         self._open.add(ticket.future)
         ticket.future.add_done_callback(self._on_settled)
         init = ticket.request.init
@@ -104,11 +113,13 @@ class Engine:
             self._developer.take(Original(replace(ticket, request=replace(ticket.request, init=init)), init))
         return ticket.future
 
-    def _admit(self, request: GenerationRequest, on_progress: OnProgress | None) -> Ticket:
+    def _admit(self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery) -> Ticket:
         """Everything that may be refused or slow, before the request joins: tables of all passes, LoRAs."""
         future: Future[GeneratedImage] = Future()
         guided = request.guidance.scale > 1 and not self.family.distilled
-        first, *later = [Ticket(one, self.table(one), guided, future, on_progress) for one in split_passes(request)]
+        first, *later = [
+            Ticket(one, self.table(one), guided, future, delivery, on_progress) for one in split_passes(request)
+        ]
         self.family.prepare(first.prompts)
         if not later:
             return first
@@ -128,6 +139,19 @@ class Engine:
     def counters(self) -> LoopCounters:
         """Steps done, rows in flight, cancellations."""
         return self._loop.counters
+
+    def queue(self) -> Queued:
+        """Where a request that came now would stand."""
+        cap = self._cap(self._native_latents)
+        waiting = max(0, self.counters.rows_in_flight - cap)
+        ahead = -(-waiting // 2)
+        calls = self.config.defaults.num_inference_steps
+        return Queued(ahead, waiting / cap * calls * self.counters.step_seconds)
+
+    @property
+    def _native_latents(self) -> Size:
+        side = self.config.native_size // self.family.autoencoder.scale_factor
+        return side, side
 
     def check_health(self) -> None:
         """Raise NotReady where the loop has died or hangs, or the device no longer answers."""
@@ -166,9 +190,6 @@ class Engine:
         with self._settled:
             self._open.discard(future)
             self._settled.notify_all()
-
-    def _expose(self, exposure: Exposure) -> None:
-        self._developer.take(exposure)
 
     def _on_failed(self, item: Arrival | Trajectory, error: Exception) -> None:
         known = isinstance(error, DarkroomError)

@@ -15,7 +15,7 @@ from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import Timings
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.start import start
-from serve_app.engine.trajectory import Arrival, Exposure, Trajectory
+from serve_app.engine.trajectory import Arrival, Exposure, Preview, Trajectory
 from serve_app.models.family import Conditioning, ModelFamily, Prompt
 from serve_app.models.host import claim_cores
 
@@ -28,12 +28,13 @@ IDLE_BEAT_SECONDS = 1.0
 
 @dataclass
 class LoopCounters:
-    """What the loop has done so far; read by tests, metrics and health checks."""
+    """What the loop has done so far, and how long its last step took; read by tests, metrics and health checks."""
 
     steps: int = 0
     model_rows: int = 0
     rows_in_flight: int = 0
     cancelled: int = 0
+    step_seconds: float = 0.0
 
 
 class DenoisingLoop:
@@ -47,6 +48,7 @@ class DenoisingLoop:
         bucket: int | None,
         cores: int,
         on_exposed: Callable[[Exposure], None],
+        on_preview: Callable[[Preview], None],
         on_failed: OnFailed,
     ) -> None:
         self._family = family
@@ -55,6 +57,7 @@ class DenoisingLoop:
         self._bucket = bucket
         self._cores = cores
         self._on_exposed = on_exposed
+        self._on_preview = on_preview
         self._on_failed = on_failed
         self._inbox: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._arrivals: list[Arrival] = []
@@ -151,11 +154,15 @@ class DenoisingLoop:
 
     def _step(self, rows: Sequence[Trajectory]) -> None:
         """One step for `rows`; the finished leave for the VAE."""
-        now = time.monotonic()
+        began = time.monotonic()
         for row in rows:
-            row.first_step = row.first_step or now
-        model_rows = sum(row.model_rows for row in rows)
+            row.first_step = row.first_step or began
+        shares = [row.model_rows for row in rows]
+        model_rows = sum(shares)
         step(self._family, rows, self._bucket)
+        self.counters.step_seconds = time.monotonic() - began
+        for row, share in zip(rows, shares, strict=True):
+            row.device_seconds += self.counters.step_seconds * share / model_rows
         self.counters.steps += 1
         self.counters.model_rows += model_rows
         for row in rows:
@@ -168,6 +175,8 @@ class DenoisingLoop:
             if row.finished:
                 self._leave(row)
                 self._on_exposed(_expose(row))
+            elif row.denoised is not None:
+                self._on_preview(Preview(row.ticket, row.denoised, row.ticket.progress(row.step_index)))
             elif row.ticket.on_progress is not None:
                 row.ticket.on_progress(row.ticket.progress(row.step_index))
 
@@ -190,5 +199,6 @@ def _expose(row: Trajectory) -> Exposure:
         encode=earlier.encode + row.encode_seconds,
         denoise=earlier.denoise + now - started,
         decode=earlier.decode,
+        device=earlier.device + row.device_seconds,
     )
     return Exposure(row.ticket, row.state[0].clone(), spent, now)

@@ -86,3 +86,14 @@ def to_mask(image: Image.Image) -> Raster:
 def to_image(raster: Raster) -> Image.Image:
     """The picture again."""
     return Image.frombytes(raster.mode, (raster.width, raster.height), raster.content)
+
+
+def mask_from_alpha(field: str, content: bytes, limits: Limits) -> bytes | None:
+    """A PNG that is white where the picture is fully transparent; None where it is opaque all over."""
+    image = read_picture(field, content, limits)
+    if image.mode != "RGBA":
+        return None
+    hole = Image.fromarray(np.where(np.asarray(image)[:, :, 3] == 0, 255, 0).astype(np.uint8))
+    buffer = io.BytesIO()
+    hole.save(buffer, "PNG")
+    return buffer.getvalue()

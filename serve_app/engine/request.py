@@ -126,21 +126,53 @@ def kept_steps(num_inference_steps: int, strength: float) -> int:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What the caller wants to hear, and who that is. None of it changes the picture.
+
+    `task` names the request for progress and cancellation, `owner` is who may ask for either. `previews` are so many
+    intermediate pictures, evenly spaced. A higher `priority` takes the next step first.
+    """
+
+    task: str = ""
+    owner: str = ""
+    priority: int = 0
+    progress: bool = False
+    previews: int = 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Accepted: so many images are to be started first, and that will take about so many seconds."""
+
+    position: int
+    estimated_start_s: float
+
+
+@dataclass(frozen=True)
 class Progress:
-    """`step` of `steps` model calls are done."""
+    """`step` of `steps` model calls are done; the rest takes about `eta_s` seconds.
+
+    `preview` is the picture as far as it is known, a file in the request's format and size, where this step has one.
+    """
 
     step: int
     steps: int
+    eta_s: float = 0.0
+    preview: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds in each phase: waiting for the first step, encoding prompts, denoising, decoding and compressing."""
+    """Seconds in each phase: waiting for the first step, encoding prompts, denoising, decoding and compressing.
+
+    `device` is the image's share of the denoiser's time: each step's seconds by rows.
+    """
 
     queue: float = 0.0
     encode: float = 0.0
     denoise: float = 0.0
     decode: float = 0.0
+    device: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,4 +193,4 @@ class GeneratedImage:
         return MEDIA_TYPES[self.format]
 
 
-Event = Progress | GeneratedImage
+Event = Queued | Progress | GeneratedImage

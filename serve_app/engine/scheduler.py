@@ -21,6 +21,11 @@ class Row(Protocol):
         """UNet rows a step takes: two where guided."""
         ...
 
+    @property
+    def priority(self) -> int:
+        """Higher takes the next step first."""
+        ...
+
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -49,7 +54,7 @@ class Scheduler(Protocol[RowT]):
 
 
 class ArrivalOrder(Generic[RowT]):
-    """Sizes take turns, a step each; within a size the earliest arrivals fill the batch up to its cap.
+    """Sizes take turns, a step each; within a size higher priorities, then the earliest arrivals, fill the batch.
 
     Args:
         cap: UNet rows worth putting into one forward of that size.
@@ -79,7 +84,7 @@ class ArrivalOrder(Generic[RowT]):
         self._turns[size] = waiting
         chosen: list[RowT] = []
         room = self._cap(size)
-        for row in waiting:
+        for row in sorted(waiting, key=lambda row: -row.priority):
             if chosen and row.model_rows > room:
                 break
             chosen.append(row)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.request import GeneratedImage, GenerationRequest, InitImage, Progress, Timings
+from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, InitImage, Progress, Timings
 from serve_app.engine.start import Source, Start
 from serve_app.models.family import Conditioning, Prompt
 
@@ -35,6 +35,7 @@ class Ticket:
     table: SamplerTable
     guided: bool
     future: Future[GeneratedImage]
+    delivery: Delivery = field(default_factory=Delivery)
     on_progress: OnProgress | None = None
     following: "Ticket | None" = None
     earlier: Timings = field(default_factory=Timings)
@@ -51,11 +52,22 @@ class Ticket:
         # As in diffusers, no layers are left out for the negative prompt.
         return [prompt, Prompt(request.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
 
-    def progress(self, step_index: int) -> Progress:
-        """How far this pass and those around it are, after `step_index` of its model calls."""
+    @property
+    def total_calls(self) -> int:
+        """Model calls of this pass and those around it."""
         following = self.following.table.num_model_calls if self.following else 0
-        total = self.calls_before + self.table.num_model_calls + following
-        return Progress(self.calls_before + step_index, total)
+        return self.calls_before + self.table.num_model_calls + following
+
+    def progress(self, step_index: int) -> Progress:
+        """How far the whole request is, after `step_index` of this pass's model calls."""
+        done = self.calls_before + step_index
+        spent = time.monotonic() - self.submitted
+        return Progress(done, self.total_calls, spent / max(step_index, 1) * (self.total_calls - done))
+
+    def previews_at(self, step_index: int) -> bool:
+        """Whether the picture is to be shown after `step_index` of this pass's model calls: evenly spaced."""
+        total, wanted, done = self.total_calls, self.delivery.previews, self.calls_before + step_index
+        return done < total and any(round(total * part / (wanted + 1)) == done for part in range(1, wanted + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +102,8 @@ class Trajectory:
         self.state = torch.zeros(self.table.num_slots, *start.latents.shape, device=start.latents.device)
         self.state[0] = start.latents
         self.step_index = 0
+        self.denoised: torch.Tensor | None = None
+        self.device_seconds = 0.0
         self.encode_seconds = encode_seconds
         self.first_step: float | None = None
 
@@ -106,6 +120,11 @@ class Trajectory:
         return self.unconditional if guidance.start <= done < guidance.end else None
 
     @property
+    def priority(self) -> int:
+        """Higher goes first."""
+        return self.ticket.delivery.priority
+
+    @property
     def model_rows(self) -> int:
         """UNet rows this step takes."""
         return 1 if self.twin is None else 2
@@ -119,8 +138,10 @@ class Trajectory:
         """This step's noise, (c, h, w) on the CPU; None where the sampler draws none."""
         return self.noise.draw() if self.table.draws_noise[self.step_index] else None
 
-    def advance_to(self, state: torch.Tensor) -> None:
+    def advance_to(self, state: torch.Tensor, model_output: torch.Tensor) -> None:
         """Take the next step's `state`; what a mask keeps is put back, as noisy as this step should be."""
+        shown = self.ticket.previews_at(self.step_index + 1)
+        self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if shown else None
         self.state = state[: self.table.num_slots]
         self.step_index += 1
         if self.repaint is not None:
@@ -144,3 +165,12 @@ class Exposure:
     latents: torch.Tensor
     timings: Timings
     denoised_at: float
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What the model takes the picture to be: clean latents (c, h, w) on the way, and how far that is."""
+
+    ticket: Ticket
+    latents: torch.Tensor
+    progress: Progress

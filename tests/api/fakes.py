@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 from starlette.testclient import TestClient
@@ -9,7 +10,16 @@ from starlette.testclient import TestClient
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
 from serve_app.engine.images import encode_image
-from serve_app.engine.request import Event, GeneratedImage, GenerationRequest, Progress, Timings
+from serve_app.engine.request import (
+    Delivery,
+    Event,
+    GeneratedImage,
+    GenerationRequest,
+    OutputSpec,
+    Progress,
+    Queued,
+    Timings,
+)
 
 CONFIG = AppConfig.model_validate(
     {
@@ -19,8 +29,13 @@ CONFIG = AppConfig.model_validate(
             "emoji": {"source": "builtin:emoji", "native_size": 128, "defaults": {"guidance_scale": 4.0}},
             "other": {"source": "/nowhere", "defaults": {"num_inference_steps": 4}},
         },
+        "aliases": {"dall-e-3": "emoji"},
+        "presets": {"avatar": {"prompt": "portrait of {subject}, comic style", "num_inference_steps": 7}},
     }
 )
+
+
+PREVIEW = encode_image(np.zeros((8, 8, 3), np.uint8), OutputSpec(8, 8))
 
 
 class FakeService:
@@ -29,17 +44,22 @@ class FakeService:
     def __init__(self) -> None:
         self.config = CONFIG
         self.requests: list[GenerationRequest] = []
+        self.deliveries: list[Delivery] = []
+        self.running: dict[tuple[str, str], Progress] = {}
         self.error: Exception | None = None
         self.missing: list[str] = []
         self.closed = 0
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         self.requests.append(request)
+        self.deliveries.append(delivery)
         try:
             await asyncio.sleep(0)
             if self.error is not None:
                 raise self.error
-            yield Progress(1, 2)
+            if delivery.progress or delivery.previews:
+                yield Queued(0, 0.0)
+                yield Progress(1, 2, 0.1, PREVIEW if delivery.previews else None)
             picture = np.zeros((request.height, request.width, 3), np.uint8)
             content = encode_image(picture, request.output)
             size = request.output.width, request.output.height
@@ -48,10 +68,18 @@ class FakeService:
         finally:
             self.closed += 1
 
+    async def cancel(self, task: str, owner: str) -> int:
+        return 1 if self.running.pop((owner, task), None) else 0
+
+    async def progress_of(self, task: str, owner: str) -> Progress | None:
+        return self.running.get((owner, task))
+
     async def warming_up(self) -> list[str]:
         return self.missing
 
 
-def fake_app() -> tuple[TestClient, FakeService]:
+def fake_app(**config: Any) -> tuple[TestClient, FakeService]:
+    """The whole HTTP application over a fake service; `config` changes parts of the AppConfig."""
     service = FakeService()
-    return TestClient(create_app(service), raise_server_exceptions=False), service
+    service.config = AppConfig.model_validate({**CONFIG.model_dump(), **config})
+    return TestClient(create_app(service, "secret"), raise_server_exceptions=False), service

@@ -4,17 +4,19 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serve_app.deployments.replica import ModelReplica
-from serve_app.engine.request import GeneratedImage, Progress
-from serve_app.errors import InvalidRequest
+from serve_app.engine.request import Delivery, GeneratedImage, Progress, Queued
+from serve_app.errors import Cancelled, InvalidRequest
 from tests.conftest import tiny_config
 from tests.engine.requests import request
+from tests.pictures import pixels
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +29,28 @@ def replica(tiny_sd: Path) -> Iterator[ModelReplica]:
 def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
     async def collect(with_progress: bool) -> list[object]:
         asked = request(tiny_config(tiny_sd), num_inference_steps=30)
-        return [event async for event in replica.generate(asked, with_progress)]
+        delivery = Delivery(progress=with_progress, previews=2 if with_progress else 0)
+        return [event async for event in replica.generate(asked, delivery)]
 
-    *progress, image = asyncio.run(collect(True))
+    queued, *progress, image = asyncio.run(collect(True))
+    assert queued == Queued(0, 0.0)
     assert isinstance(image, GeneratedImage)
     assert progress
     steps = [event.step for event in progress if isinstance(event, Progress)]
     assert steps == sorted(set(steps)), "coalesced, never repeated, never back"
     assert all(event.steps == 30 for event in progress if isinstance(event, Progress))
+    previews = [event.preview for event in progress if isinstance(event, Progress) and event.preview]
+    assert [pixels(preview).shape for preview in previews] == [(64, 64, 3)] * 2
+    error = [np.abs(pixels(preview) - pixels(image)).mean() for preview in previews]
+    assert error[1] < error[0] or error[1] < 40, "the later, the nearer"
     assert len(asyncio.run(collect(False))) == 1, "a plain request costs one message"
 
 
 def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path) -> None:
     async def leave() -> None:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
-        async with aclosing(replica.generate(asked, True)) as events:  # pyright: ignore
+        async with aclosing(replica.generate(asked, Delivery(progress=True))) as events:  # pyright: ignore
+            assert isinstance(await anext(events), Queued)
             assert isinstance(await anext(events), Progress)
             assert replica.in_flight() == 2
         while replica.in_flight():
@@ -88,3 +97,25 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
 
     monkeypatch.setattr(replica._engine, "submit", slow_submit)
     asyncio.run(asyncio.wait_for(leave(), 30))
+
+
+def test_a_named_task_tells_its_owner_how_far_it_is_and_can_be_stopped(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def run() -> None:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        delivery = Delivery(task="mine", owner="me", progress=True, previews=100)
+        async with aclosing(replica.generate(asked, delivery)) as events:  # pyright: ignore
+            stopped = 0
+            with suppress(Cancelled):
+                async for event in events:
+                    found = await replica.progress_of("mine", "me")
+                    if isinstance(event, Progress) and event.preview and found:
+                        assert found.preview
+                        assert await replica.progress_of("mine", "you") is None
+                        assert await replica.cancel("mine", "you") == 0
+                        stopped += await replica.cancel("mine", "me")
+            assert stopped == 1
+        assert await replica.progress_of("mine", "me") is None
+        while replica.in_flight():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -1,0 +1,100 @@
+"""The one way from every API to the models: limits held, images of one request merged into one stream of events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+from serve_app.api.callers import Caller
+from serve_app.api.limiter import Limiter
+from serve_app.api.service import Service
+from serve_app.config import AppConfig
+from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
+from serve_app.errors import GenerationFailed, UnknownName
+
+Numbered = tuple[int, Event]
+"""Which image of the request, and what happened to it."""
+
+
+class Desk:
+    """Takes resolved requests for a caller."""
+
+    def __init__(self, service: Service, limiter: Limiter) -> None:
+        self.service = service
+        self._limiter = limiter
+
+    @property
+    def config(self) -> AppConfig:
+        """The models, presets and limits."""
+        return self.service.config
+
+    def model_name(self, asked: str | None) -> str:
+        """The configured model that a caller means; raises UnknownName."""
+        config = self.config
+        name = config.default_model if asked is None else config.aliases.get(asked, asked)
+        if name not in config.models:
+            raise UnknownName("model", name, f"must be one of {', '.join(config.models)}")
+        return name
+
+    async def draw(
+        self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
+    ) -> AsyncIterator[Numbered]:
+        """Events of all images as they come; one image's error ends them all. Closing the iterator cancels."""
+        asked = delivery or Delivery()
+        asked = Delivery(asked.task, caller.name, caller.priority, asked.progress, asked.previews)
+        self._limiter.admit(caller, requests[0].model, len(requests))
+        spent = 0.0
+        events: asyncio.Queue[Numbered | Exception | None] = asyncio.Queue()
+        images = [asyncio.create_task(self._feed(index, one, asked, events)) for index, one in enumerate(requests)]
+        left = len(images)
+        try:
+            while left:
+                event = await events.get()
+                if isinstance(event, Exception):
+                    raise event
+                if event is None:
+                    left -= 1
+                    continue
+                if isinstance(event[1], GeneratedImage):
+                    spent += event[1].timings.device
+                yield event
+        finally:
+            for image in images:
+                image.cancel()
+            await asyncio.gather(*images, return_exceptions=True)
+            self._limiter.release(caller, len(requests), spent)
+
+    async def _feed(
+        self,
+        index: int,
+        request: GenerationRequest,
+        delivery: Delivery,
+        events: "asyncio.Queue[Numbered | Exception | None]",
+    ) -> None:
+        done = False
+        async with aclosing(self.service.generate(request, delivery)) as stream:  # pyright: ignore[reportArgumentType]
+            try:
+                async for event in stream:
+                    done = done or isinstance(event, GeneratedImage)
+                    await events.put((index, event))
+                await events.put(None if done else GenerationFailed("the model ended its answer without an image"))
+            except Exception as error:  # noqa: BLE001  # handed to `draw`, which raises it
+                await events.put(error)
+
+    async def images(
+        self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
+    ) -> list[GeneratedImage]:
+        """All images, in the requests' order."""
+        found: dict[int, GeneratedImage] = {}
+        async with aclosing(self.draw(caller, requests, delivery)) as events:  # pyright: ignore[reportArgumentType]
+            async for index, event in events:
+                if isinstance(event, GeneratedImage):
+                    found[index] = event
+        return [found[index] for index in range(len(requests))]
+
+    async def cancel(self, caller: Caller, task: str) -> int:
+        """Stop the caller's task; how many images that were."""
+        return await self.service.cancel(task, caller.name)
+
+    async def progress_of(self, caller: Caller, task: str) -> Progress | None:
+        """How far the caller's task is."""
+        return await self.service.progress_of(task, caller.name)

@@ -1,0 +1,119 @@
+"""Every error in the shape of the API that was called: ours, OpenAI's, AUTOMATIC1111's."""
+
+import math
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+
+from serve_app.errors import (
+    ContentRefused,
+    DarkroomError,
+    InvalidRequest,
+    LimitExceeded,
+    Overloaded,
+    Unauthorized,
+    UnknownName,
+    shorten,
+)
+
+OPENAI_PREFIXES = ("/v1/images", "/v1/models")
+A1111_PREFIXES = ("/sdapi", "/internal")
+
+
+class Problem(BaseModel):
+    """What went wrong, and with which field."""
+
+    code: str
+    message: str
+    field: str | None = None
+    value: Any = None
+    limit: str | None = None
+
+
+class ProblemResponse(BaseModel):
+    """The body of every answer of our own routes that is not a success."""
+
+    error: Problem
+
+
+class OpenAIProblem(BaseModel):
+    """OpenAI's error: all four keys, always."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIProblemResponse(BaseModel):
+    """The body of every answer of an OpenAI route that is not a success."""
+
+    error: OpenAIProblem
+
+
+class A1111Problem(BaseModel):
+    """AUTOMATIC1111's error."""
+
+    error: str
+    detail: str
+    body: str
+    errors: str
+
+
+def answer(path: str, error: DarkroomError) -> JSONResponse:
+    """The response to `error` on this path, with its status and headers."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Overloaded | LimitExceeded):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Basic realm="darkroom"' if path.startswith(A1111_PREFIXES) else "Bearer"
+    status, body = _shape(path, error)
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+def _shape(path: str, error: DarkroomError) -> tuple[int, BaseModel]:
+    if path.startswith(OPENAI_PREFIXES):
+        return openai_problem(error)
+    if path.startswith(A1111_PREFIXES):
+        return a1111_problem(error)
+    return error.status, ProblemResponse(error=problem(error))
+
+
+def problem(error: DarkroomError) -> Problem:
+    """Our own shape."""
+    if isinstance(error, InvalidRequest):
+        return Problem(
+            code=error.code, message=str(error), field=error.field, value=_plain(error.value), limit=error.limit
+        )
+    return Problem(code=error.code, message=str(error))
+
+
+def openai_problem(error: DarkroomError) -> tuple[int, OpenAIProblemResponse]:
+    """OpenAI answers 400 to what we call 422, and 404 to an unknown model."""
+    status, kind, param, code = error.status, "server_error", None, error.code
+    if isinstance(error, InvalidRequest):
+        missing = isinstance(error, UnknownName) and error.field == "model"
+        status, code = (404, "model_not_found") if missing else (400, error.code)
+        kind, param = "invalid_request_error", error.field
+    elif isinstance(error, ContentRefused):
+        status, kind, code = 400, "image_generation_user_error", "content_policy_violation"
+    elif isinstance(error, Unauthorized):
+        kind, code = "invalid_request_error", "invalid_api_key"
+    elif status < 500:
+        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    return status, OpenAIProblemResponse(error=OpenAIProblem(message=str(error), type=kind, param=param, code=code))
+
+
+def a1111_problem(error: DarkroomError) -> tuple[int, A1111Problem]:
+    """An unknown sampler is 404 there."""
+    if isinstance(error, UnknownName) and error.field in ("sampler_name", "sampler"):
+        return 404, A1111Problem(error="HTTPException", detail="Sampler not found", body="", errors=str(error))
+    return error.status, A1111Problem(error=type(error).__name__, detail=str(error), body="", errors=str(error))
+
+
+def _plain(value: object) -> object:
+    """`value` where JSON can carry it, else its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else shorten(repr(value))

@@ -1,0 +1,170 @@
+"""AUTOMATIC1111's shapes; the webuiapi client itself is run against the real server."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from serve_app.engine.request import Progress
+from tests.api.fakes import fake_app
+from tests.engine.samples import as_file, half_mask, photo
+from tests.pictures import pixels
+
+TXT2IMG = "/sdapi/v1/txt2img"
+
+
+def send(image: Any) -> str:
+    return base64.b64encode(as_file(image)).decode()
+
+
+def test_txt2img_answers_images_parameters_and_a_json_string() -> None:
+    client, service = fake_app()
+    body = {
+        "prompt": "a (cat:1.2)",
+        "negative_prompt": "dog",
+        "steps": 5,
+        "cfg_scale": 6,
+        "width": 128,
+        "height": 128,
+        "sampler_name": "DPM++ 2M Karras",
+        "batch_size": 2,
+        "n_iter": 2,
+        "seed": 7,
+        "override_settings": {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "emoji"},
+        "something_new": True,
+    }
+    answer = client.post(TXT2IMG, json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert [pixels(base64.b64decode(image)).shape for image in found["images"]] == [(128, 128, 3)] * 4
+    assert found["parameters"]["steps"] == 5
+    info = json.loads(found["info"])
+    assert info["all_seeds"] == [7, 8, 9, 10]
+    assert "Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6, Seed: 7, Size: 128x128" in info["infotexts"][0]
+    asked = service.requests[0]
+    assert (asked.sampler, asked.schedule, asked.clip_skip, asked.prompt_syntax) == ("dpmpp_2m", "karras", 1, "a1111")
+
+
+def test_a_samplers_own_schedule_is_a1111s() -> None:
+    client, service = fake_app()
+    for name in ("DPM++ 2M", "Euler", "k_euler_a"):
+        assert client.post(TXT2IMG, json={"prompt": "x", "sampler_name": name}).status_code == 200
+    found = [(one.sampler, one.schedule) for one in service.requests]
+    assert found == [("dpmpp_2m", "karras"), ("euler", "automatic"), ("euler_a", "automatic")]
+
+
+def test_img2img_inverts_and_blurs_its_mask() -> None:
+    client, service = fake_app()
+    body = {
+        "prompt": "x",
+        "init_images": ["data:image/png;base64," + send(photo())],
+        "mask": send(half_mask()),
+        "inpainting_mask_invert": 1,
+        "denoising_strength": 0.6,
+    }
+    answer = client.post("/sdapi/v1/img2img", json=body)
+    assert answer.status_code == 200, answer.text
+    init = service.requests[0].init
+    assert init is not None
+    assert init.mask is not None
+    assert (init.strength, init.mask.content[0], init.mask.content[63]) == (0.6, 255, 0)
+    assert "init_images" not in answer.json()["parameters"]
+
+
+def test_hires_fields() -> None:
+    client, service = fake_app()
+    body = {"prompt": "x", "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.4}
+    assert client.post(TXT2IMG, json=body).status_code == 200
+    hires = service.requests[0].hires
+    assert hires is not None
+    assert (hires.width, hires.strength, hires.upscaler) == (192, 0.4, "lanczos")
+
+
+def test_progress_and_interrupt_are_the_callers_own() -> None:
+    client, service = fake_app()
+    assert client.get("/sdapi/v1/progress").json()["progress"] == 0
+    service.running[("anyone@testclient", "latest")] = Progress(3, 12, 4.5, b"png")
+    service.running[("anyone@testclient", "task(1)")] = Progress(6, 12)
+    found = client.get("/sdapi/v1/progress").json()
+    assert (found["progress"], found["eta_relative"], found["state"]["sampling_step"]) == (0.25, 4.5, 3)
+    assert base64.b64decode(found["current_image"]) == b"png"
+    assert client.get("/sdapi/v1/progress?skip_current_image=true").json()["current_image"] is None
+    task = client.post("/internal/progress", json={"id_task": "task(1)"}).json()
+    assert (task["active"], task["progress"]) == (True, 0.5)
+    assert client.post("/sdapi/v1/interrupt").json() == {}
+    assert ("anyone@testclient", "latest") not in service.running
+    assert client.post("/internal/progress", json={"id_task": "other"}).json()["completed"]
+
+
+def test_a_files_infotext_is_read_back() -> None:
+    client, _ = fake_app()
+    for kind in ("png", "jpeg", "webp"):
+        body = {"prompt": "a cat", "negative_prompt": "a dog", "seed": 3, "output_format": kind}
+        drawn = client.post("/txt2img/", json=body).content
+        found = client.post("/sdapi/v1/png-info", json={"image": base64.b64encode(drawn).decode()}).json()
+        assert found["info"].startswith("a cat\nNegative prompt: a dog\nSteps: 25")
+        fields = found["parameters"]
+        assert (fields["Prompt"], fields["Negative prompt"]) == ("a cat", "a dog")
+        assert (fields["Seed"], fields["Size-1"], fields["Sampler"]) == ("3", "128", "DPM++ 2M")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "samplers",
+        "schedulers",
+        "sd-models",
+        "sd-vae",
+        "upscalers",
+        "latent-upscale-modes",
+        "prompt-styles",
+        "embeddings",
+        "loras",
+        "cmd-flags",
+        "scripts",
+        "script-info",
+        "memory",
+        "options",
+    ],
+)
+def test_the_small_lists_answer(path: str) -> None:
+    client, _ = fake_app()
+    answer = client.get(f"/sdapi/v1/{path}")
+    assert answer.status_code == 200
+    assert isinstance(answer.json(), list | dict)
+
+
+def test_presets_are_prompt_styles() -> None:
+    client, service = fake_app()
+    assert client.get("/sdapi/v1/prompt-styles").json()[0]["name"] == "avatar"
+    assert client.post(TXT2IMG, json={"prompt": "a man", "styles": ["avatar"]}).status_code == 200
+    assert service.requests[0].prompt == "portrait of a man, comic style"
+
+
+def test_a_picture_is_enlarged() -> None:
+    client, _ = fake_app()
+    answer = client.post("/sdapi/v1/extra-single-image", json={"image": send(photo()), "upscaling_resize": 2})
+    assert pixels(base64.b64decode(answer.json()["image"])).shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"sampler_name": "DPM adaptive"}, 404, "Sampler not found"),
+        ({"tiling": True}, 422, "tiling: must be left out"),
+        ({"script_name": "x"}, 422, "script_name: must be left out"),
+        ({"styles": ["none"]}, 422, "styles: must be among avatar"),
+        ({"override_settings": {"sd_model_checkpoint": "gone"}}, 422, "model: must be one of emoji, other"),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 99}}, 422, "must be between 1 and 12"),
+        ({"steps": "many"}, 422, "steps: must be"),
+    ],
+)
+def test_errors_have_a1111s_shape(body: dict[str, Any], status: int, text: str) -> None:
+    client, _ = fake_app()
+    answer = client.post(TXT2IMG, json={"prompt": "x", **body})
+    assert set(answer.json()) == {"error", "detail", "body", "errors"}
+    assert answer.status_code == status
+    assert text in answer.json()["detail"]
+    assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "gone"}).status_code == 422
+    assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "emoji"}).status_code == 200

@@ -1,0 +1,193 @@
+"""The clients people already have, unmodified, against the real server and the built-in model."""
+
+import asyncio
+import base64
+import io
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import webuiapi
+from PIL import Image
+
+from tests.deployments.conftest import Deploy
+from tests.deployments.test_serving import rows_in_flight, wait_until
+from tests.engine.samples import as_file, half_mask, photo
+from tests.pictures import pixels
+
+
+@pytest.fixture(scope="module")
+def served(base_url: str) -> Iterator[str]:
+    """The built-in model, its steps few, with a preset."""
+    from ray import serve
+
+    from serve_app.app import build
+    from serve_app.config import AppConfig
+
+    model = {
+        "source": "builtin:emoji",
+        "native_size": 128,
+        "cpu_threads": 1,
+        "defaults": {"num_inference_steps": 4, "guidance_scale": 4.0},
+        "engine": {"max_rows": 8},
+    }
+    preset = {"prompt": "{subject} on a blue background"}
+    args = {"default_model": "emoji", "models": {"emoji": model}, "presets": {"on-blue": preset}}
+    serve.run(build(AppConfig.model_validate(args)), name="darkroom", route_prefix="/")
+    yield base_url
+    serve.delete("darkroom")
+
+
+def decoded(item: Any) -> Any:
+    return pixels(base64.b64decode(item.b64_json))
+
+
+def test_the_openai_package(served: str) -> None:
+    client = openai.OpenAI(base_url=f"{served}/v1", api_key="unused", max_retries=0)
+    assert [model.id for model in client.models.list()] == ["emoji"]
+    assert client.models.retrieve("emoji").id == "emoji"
+    drawn = client.images.generate(model="emoji", prompt="red apple", n=2, extra_body={"seed": 3})
+    assert [decoded(item).shape for item in drawn.data or []] == [(128, 128, 3)] * 2
+    assert drawn.usage is not None
+    assert drawn.usage.output_tokens == 128
+    linked = client.images.generate(model="emoji", prompt="red apple", response_format="url", extra_body={"seed": 3})
+    url = (linked.data or [])[0].url or ""
+    assert np.array_equal(pixels(httpx.get(url).content), decoded((drawn.data or [])[0]))
+    mask = photo(128, 128).convert("RGBA")
+    mask.paste((0, 0, 0, 0), (64, 0, 128, 128))
+    edited = client.images.edit(
+        model="emoji", prompt="red apple", image=as_file(photo(128, 128)), mask=as_file(mask), n=1
+    )
+    assert decoded((edited.data or [])[0]).shape == (128, 128, 3)
+    varied = client.images.create_variation(image=as_file(photo(128, 128)), model="emoji", response_format="b64_json")
+    assert decoded((varied.data or [])[0]).shape == (128, 128, 3)
+    with pytest.raises(openai.NotFoundError):
+        client.images.generate(model="dall-e-9", prompt="x")
+    with pytest.raises(openai.BadRequestError, match="must be between"):
+        client.images.generate(model="emoji", prompt="x", size="9000x9000")  # type: ignore[call-overload]
+
+
+def test_the_openai_package_streaming_and_async(served: str) -> None:
+    client = openai.OpenAI(base_url=f"{served}/v1", api_key="unused", max_retries=0)
+    stream = client.images.generate(
+        model="emoji", prompt="red apple", stream=True, partial_images=2, extra_body={"num_inference_steps": 12}
+    )
+    events = list(stream)
+    kinds = [event.type for event in events]
+    assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+    pictures = [decoded(event) for event in events]
+    final = pictures[-1]
+    errors = [np.abs(picture - final).mean() for picture in pictures]
+    assert errors[0] > errors[1] > 0, "real previews, nearer and nearer"
+
+    async def draw() -> Any:
+        async with openai.AsyncOpenAI(base_url=f"{served}/v1", api_key="unused", max_retries=0) as async_client:
+            return await async_client.images.generate(model="emoji", prompt="red apple")
+
+    assert decoded((asyncio.run(draw()).data or [])[0]).shape == (128, 128, 3)
+
+
+def test_the_webuiapi_package(served: str) -> None:
+    host = httpx.URL(served)
+    api = webuiapi.WebUIApi(host=host.host, port=host.port, sampler="Euler", steps=4)
+    result = api.txt2img(prompt="red apple", seed=7, width=128, height=128, cfg_scale=4, sampler_name="Euler a")
+    assert result.image.size == (128, 128)
+    assert result.info["all_seeds"] == [7]
+    found = api.png_info(result.image_with_info if hasattr(result, "image_with_info") else result.image)
+    assert found is not None
+    again = api.img2img(images=[photo(128, 128)], prompt="red apple", denoising_strength=0.5, width=128, height=128)
+    assert again.image.size == (128, 128)
+    repainted = api.img2img(
+        images=[photo(128, 128)], mask_image=half_mask(128, 128), prompt="red apple", width=128, height=128
+    )
+    kept = np.asarray(repainted.image.convert("RGB")).astype(int)[:, :40]
+    assert np.abs(kept - np.asarray(photo(128, 128))[:, :40]).mean() < 40
+    assert {sampler["name"] for sampler in api.get_samplers()} > {"Euler", "DDIM", "DPM++ 2M"}
+    assert [model["model_name"] for model in api.get_sd_models()] == ["emoji"]
+    assert api.get_options()["sd_model_checkpoint"] == "emoji"
+    api.set_options({"sd_model_checkpoint": "emoji"})
+    assert api.get_progress()["progress"] == 0
+    assert api.extra_single_image(photo(32, 32), upscaler_1="Lanczos", upscaling_resize=2).image.size == (64, 64)
+
+
+def test_progress_and_interruption_while_an_image_is_drawn(served: str) -> None:
+    answers: list[httpx.Response] = []
+    body = {"prompt": "red apple", "steps": 150, "sampler_name": "Heun", "width": 128, "height": 128}
+
+    def draw() -> None:
+        answers.append(httpx.post(f"{served}/sdapi/v1/txt2img", json=body, timeout=120))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    client = httpx.Client(base_url=served, timeout=60)
+    wait_until(lambda: client.get("/sdapi/v1/progress").json()["current_image"] is not None, 60)
+    found = client.get("/sdapi/v1/progress").json()
+    assert 0 < found["progress"] < 1
+    assert Image.open(io.BytesIO(base64.b64decode(found["current_image"]))).size == (128, 128)
+    assert client.post("/sdapi/v1/interrupt").json() == {}
+    thread.join(60)
+    assert answers[0].status_code == 409
+    wait_until(lambda: rows_in_flight("emoji") == 0)
+
+
+def test_our_stream_and_its_delete(served: str) -> None:
+    client = httpx.Client(base_url=served, timeout=60)
+    body = {"prompt": "red apple", "id": "mine", "num_inference_steps": 150, "sampler": "heun"}
+    seen = []
+    with client.stream("POST", "/v1/generate", json=body, headers={"Accept": "text/event-stream"}) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                seen.append(line.removeprefix("event: "))
+                if seen.count("progress") == 3:
+                    assert httpx.delete(f"{served}/v1/generate/mine").json() == {"id": "mine", "stopped": 1}
+    assert seen[0] == "queued"
+    assert seen[-1] == "error"
+    wait_until(lambda: rows_in_flight("emoji") == 0)
+    assert client.post("/v1/presets/on-blue", json={"variables": {"subject": "red apple"}}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/images/generations", "/sdapi/v1/txt2img", "/txt2img/"])
+def test_whoever_hangs_up_frees_their_rows(served: str, path: str) -> None:
+    many = {"num_inference_steps": 150, "steps": 150, "sampler": "heun", "sampler_name": "Heun"}
+    known = {
+        "/v1/generate": ("num_inference_steps", "sampler"),
+        "/txt2img/": ("num_inference_steps", "sampler"),
+        "/v1/images/generations": ("num_inference_steps",),
+        "/sdapi/v1/txt2img": ("steps", "sampler_name"),
+    }[path]
+    body = {"prompt": "red apple", **{name: many[name] for name in known}}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{served}{path}", json=body, timeout=1.0)
+    wait_until(lambda: rows_in_flight("emoji") == 0, 20)
+
+
+def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
+    from serve_app.api.callers import new_key
+    from tests.deployments.conftest import tiny_model
+
+    key, line = new_key("alice")
+    (tmp_path / "keys.json").write_text(f"[{line}]")
+    args = {"default_model": "t", "models": {"t": tiny_model(tiny_sd)}, "keys": {"file": str(tmp_path / "keys.json")}}
+    client = deploy(args)
+    assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 401
+    authorized = openai.OpenAI(base_url=f"{client.base_url}v1", api_key=key, max_retries=0)
+    assert decoded((authorized.images.generate(model="t", prompt="x").data or [])[0]).shape == (64, 64, 3)
+    host = client.base_url
+    api = webuiapi.WebUIApi(host=host.host, port=host.port or 80, username="alice", password=key)
+    assert api.get_options()["sd_model_checkpoint"] == "t"
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{client.base_url}v1", api_key="wrong", max_retries=0).models.list()
+
+
+def test_the_key_command_prints_a_key_and_its_hash() -> None:
+    found = subprocess.run(["python", "-m", "serve_app.api.keys", "bob"], capture_output=True, text=True, check=True)
+    key, entry = (line.partition(": ")[2] for line in found.stdout.strip().split("\n"))
+    from serve_app.api.callers import Caller, find_caller
+
+    assert find_caller(f"Bearer {key}", [Caller.model_validate_json(entry)]).name == "bob"
