@@ -276,6 +276,12 @@ class AppConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _results_are_shared(self) -> Self:
+        if self.ingress.num_replicas > 1 and self.results.url.startswith("memory:"):
+            raise ValueError("results.url: memory: is one process's own, but ingress.num_replicas is over 1")
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
         named = {"default_model": self.default_model}
         named |= {f"aliases.{alias}": model for alias, model in self.aliases.items()}

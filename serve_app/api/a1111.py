@@ -1,15 +1,15 @@
 """AUTOMATIC1111's `/sdapi/v1`: drawing, progress and interruption."""
 
 import base64
-import io
 import json
 import time
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
-from PIL import Image, ImageFilter, ImageOps
+from starlette.concurrency import run_in_threadpool
 
+from serve_app.api.a1111_inpaint import Overlay, Repainting, plan
 from serve_app.api.a1111_schemas import (
     ImagesResponse,
     Img2ImgBody,
@@ -25,7 +25,7 @@ from serve_app.api.generate import with_infotext
 from serve_app.api.names import read_a1111_names
 from serve_app.api.shapes import A1111Problem
 from serve_app.config import AppConfig, ModelConfig
-from serve_app.engine.pictures import ResizeMode, fit, read_base64, read_picture
+from serve_app.engine.pictures import ResizeMode
 from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve_all
 from serve_app.engine.wish import HiresWish, Wish
@@ -63,8 +63,10 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/sdapi/v1/img2img")
     async def img2img(body: Img2ImgBody, request: Request) -> ImagesResponse:
         """Draw over an image, or over its mask."""
-        wish = read_wish(body, desk.config)
-        return await draw(desk, request, body, with_images(wish, body, model_of(desk, body)[1]))
+        config = model_of(desk, body)[1]
+        repainting = plan(body, config.limits)
+        wish = with_images(read_wish(body, desk.config), body, repainting, config)
+        return await draw(desk, request, body, wish, repainting.overlay)
 
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
@@ -169,39 +171,39 @@ def read_hires(body: Txt2ImgBody) -> HiresWish:
     )
 
 
-def with_images(wish: Wish, body: Img2ImgBody, config: ModelConfig) -> Wish:
-    """The picture and its mask, blurred edges made hard again where latents are concerned."""
-    if len(body.init_images) != 1:
-        raise InvalidRequest("init_images", f"{len(body.init_images)} images", "must be one image")
+def with_images(wish: Wish, body: Img2ImgBody, repainting: Repainting, config: ModelConfig) -> Wish:
+    """The wish with its picture; without a size it is the native one, as a region's own size means nothing."""
     if body.resize_mode not in RESIZE:
         raise InvalidRequest("resize_mode", body.resize_mode, "must be 0, 1 or 2")
-    if body.inpaint_full_res:
-        raise InvalidRequest("inpaint_full_res", True, "must be false: the whole picture is repainted around the mask")
-    content = read_base64("init_images", body.init_images[0])
-    mask = None
-    if body.mask is not None:
-        picture = read_picture("init_images", content, config.limits)
-        sent = read_picture("mask", read_base64("mask", body.mask), config.limits).convert("L")
-        sent = fit(ImageOps.invert(sent) if body.inpainting_mask_invert else sent, *picture.size, "stretch")
-        mask = _to_png(sent.filter(ImageFilter.GaussianBlur(body.mask_blur)))
-    strength = 0.75 if body.denoising_strength is None else body.denoising_strength
-    return replace(wish, image=content, mask=mask, strength=strength, resize_mode=RESIZE[body.resize_mode], hires=None)
+    native = config.native_size if body.inpaint_full_res and repainting.mask else None
+    return replace(
+        wish,
+        image=repainting.image,
+        mask=repainting.mask,
+        width=wish.width or native,
+        height=wish.height or native,
+        strength=0.75 if body.denoising_strength is None else body.denoising_strength,
+        resize_mode=RESIZE[body.resize_mode],
+        hires=None,
+    )
 
 
-def _to_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-async def draw(desk: Desk, request: Request, body: Txt2ImgBody, wish: Wish) -> ImagesResponse:
+async def draw(
+    desk: Desk, request: Request, body: Txt2ImgBody, wish: Wish, overlay: Overlay | None = None
+) -> ImagesResponse:
     """Draw, and answer as A1111 does."""
     name, config = model_of(desk, body)
     requests = [with_infotext(one) for one in resolve_all(wish, name, config)]
     delivery = Delivery(body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
     images = await desk.images(caller_of(request.scope), requests, delivery)
     echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)
-    encoded = [base64.b64encode(image.content).decode() for image in images] if body.send_images else []
+    contents = [image.content for image in images] if body.send_images else []
+    if overlay is not None:
+        contents = [
+            await run_in_threadpool(overlay.apply, content, one.output)
+            for content, one in zip(contents, requests, strict=True)
+        ]
+    encoded = [base64.b64encode(content).decode() for content in contents]
     return ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
 
 

@@ -17,11 +17,26 @@ from serve_app.api.limiter import Limiter
 from serve_app.api.results import ResultStore
 from serve_app.api.service import Service
 
+EVERYWHERE = {
+    400: "the body is no text, or no form",
+    401: "no valid key, where keys are on",
+    408: "the body took too long to arrive",
+    413: "the body is over the limit",
+    422: "a field is out of its limit; the error names it",
+}
+"""What any route may answer."""
+
 
 def create_app(service: Service, secret: str = "") -> FastAPI:
     """Routes, errors, keys, limits, and /docs that loads nothing from elsewhere. `secret` signs result links."""
     config = service.config
-    app = FastAPIOffline(title="Darkroom", version=version("darkroom"), redoc_url=None, redirect_slashes=False)
+    app = FastAPIOffline(
+        title="Darkroom",
+        version=version("darkroom"),
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={status: {"description": text} for status, text in EVERYWHERE.items()},
+    )
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
     app.add_middleware(BodyLimit, limit=config.ingress.max_body_bytes, seconds=config.ingress.body_timeout_s)
     app.add_middleware(Doorkeeper, callers=callers)

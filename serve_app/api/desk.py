@@ -1,6 +1,8 @@
 """The one way from every API to the models: limits held, images of one request merged into one stream of events."""
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
@@ -10,6 +12,8 @@ from serve_app.api.service import Service
 from serve_app.config import AppConfig
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import GenerationFailed, UnknownName
+
+log = logging.getLogger("darkroom.prompts")
 
 Numbered = tuple[int, Event]
 """Which image of the request, and what happened to it."""
@@ -42,6 +46,8 @@ class Desk:
         asked = delivery or Delivery()
         asked = Delivery(asked.task, caller.name, caller.priority, asked.progress, asked.previews)
         self._limiter.admit(caller, requests[0].model, len(requests))
+        if self.config.ingress.log_prompts:
+            log.info(json.dumps(describe(caller, requests)))
         spent = 0.0
         events: asyncio.Queue[Numbered | Exception | None] = asyncio.Queue()
         images = [asyncio.create_task(self._feed(index, one, asked, events)) for index, one in enumerate(requests)]
@@ -98,3 +104,15 @@ class Desk:
     async def progress_of(self, caller: Caller, task: str) -> Progress | None:
         """How far the caller's task is."""
         return await self.service.progress_of(task, caller.name)
+
+
+def describe(caller: Caller, requests: Sequence[GenerationRequest]) -> dict[str, object]:
+    """A request for the log, with its prompts."""
+    first = requests[0]
+    return {
+        "key": caller.name,
+        "model": first.model,
+        "prompt": first.prompt,
+        "negative_prompt": first.negative_prompt,
+        "seeds": [request.seed for request in requests],
+    }

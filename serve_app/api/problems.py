@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve_app.api.shapes import Problem, ProblemResponse, answer
+from serve_app.api.shapes import answer, http_answer
 from serve_app.errors import DarkroomError, InvalidRequest
 
 
@@ -20,10 +20,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return answer(request.url.path, _first_problem(error))
 
-    async def on_http_error(_: Request, error: Exception) -> JSONResponse:
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        found = Problem(code="http_error", message=str(error.detail))
-        return JSONResponse(ProblemResponse(error=found).model_dump(), error.status_code, error.headers)
+        return http_answer(request.url.path, error.status_code, str(error.detail), error.headers)
 
     async def on_bug(request: Request, _: Exception) -> JSONResponse:
         # The traceback is in the log, not in the answer.

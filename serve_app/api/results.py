@@ -30,8 +30,11 @@ class ResultStore:
         self._config = config
         self._secret = secret
         self._clock = clock
-        self._files, self._root = fsspec.core.url_to_fs(config.url)
-        self._files.makedirs(self._root, exist_ok=True)
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(config.url)
+            self._files.makedirs(self._root, exist_ok=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise ConfigError(f"results.url: {config.url} cannot be written to ({error})") from error
 
     def put(self, image: GeneratedImage) -> str:
         """Store the image; the path and query of its link."""

@@ -1,6 +1,7 @@
 """Every error in the shape of the API that was called: ours, OpenAI's, AUTOMATIC1111's."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -78,6 +79,18 @@ def _shape(path: str, error: DarkroomError) -> tuple[int, BaseModel]:
     if path.startswith(A1111_PREFIXES):
         return a1111_problem(error)
     return error.status, ProblemResponse(error=problem(error))
+
+
+def http_answer(path: str, status: int, message: str, headers: Mapping[str, str] | None) -> JSONResponse:
+    """The response to what the framework itself refuses: no such route or method, a body that is no text."""
+    if path.startswith(OPENAI_PREFIXES):
+        kind = OpenAIProblem(message=message, type="invalid_request_error", param=None, code=None)
+        body: BaseModel = OpenAIProblemResponse(error=kind)
+    elif path.startswith(A1111_PREFIXES):
+        body = A1111Problem(error="HTTPException", detail=message, body="", errors="")
+    else:
+        body = ProblemResponse(error=Problem(code="http_error", message=message))
+    return JSONResponse(body.model_dump(), status, dict(headers or {}))
 
 
 def problem(error: DarkroomError) -> Problem:

@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
+from serve_app.deployments.logs import write_plain_lines
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
 
@@ -30,6 +31,7 @@ class Ingress:
         safety: DeploymentHandle | None,
         secret: str,
     ) -> None:
+        write_plain_lines()
         self.config = config
         self._secret = secret
         self._safety = safety

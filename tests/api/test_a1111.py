@@ -4,8 +4,11 @@ import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from serve_app.engine.pictures import to_image
 from serve_app.engine.request import Progress
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, half_mask, photo
@@ -168,3 +171,35 @@ def test_errors_have_a1111s_shape(body: dict[str, Any], status: int, text: str) 
     assert text in answer.json()["detail"]
     assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "gone"}).status_code == 422
     assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": "emoji"}).status_code == 200
+
+
+def test_only_the_masked_region_is_drawn_and_the_rest_is_the_original() -> None:
+    client, service = fake_app()
+    original, mask = photo(200, 120), Image.new("L", (200, 120), 0)
+    mask.paste(255, (100, 40, 140, 80))
+    body = {
+        "prompt": "x",
+        "init_images": [send(original)],
+        "mask": send(mask),
+        "mask_blur": 0,
+        "inpaint_full_res": True,
+        "inpaint_full_res_padding": 10,
+        "width": 128,
+        "height": 128,
+    }
+    answer = client.post("/sdapi/v1/img2img", json=body)
+    assert answer.status_code == 200, answer.text
+    asked = service.requests[0]
+    assert asked.init is not None
+    assert (asked.width, asked.height) == (128, 128)
+    region = to_image(asked.init.picture)
+    expected = original.crop((90, 30, 150, 90)).resize((128, 128), Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(region).astype(int) - np.asarray(expected)).max() <= 1
+    found = pixels(base64.b64decode(answer.json()["images"][0]))
+    assert found.shape == (120, 200, 3), "the size of what was sent"
+    assert found[40:80, 100:140].max() == 0, "drawn, which is black here"
+    outside = np.ones((120, 200), bool)
+    outside[40:80, 100:140] = False
+    assert (found[outside] == np.asarray(original)[outside]).all()
+    refused = client.post("/sdapi/v1/img2img", json={**body, "mask": send(Image.new("L", (200, 120), 0))})
+    assert (refused.status_code, "must have a white part" in refused.json()["detail"]) == (422, True)

@@ -58,14 +58,17 @@ def test_the_openai_package(served: str) -> None:
     assert drawn.usage.output_tokens == 128
     linked = client.images.generate(model="emoji", prompt="red apple", response_format="url", extra_body={"seed": 3})
     url = (linked.data or [])[0].url or ""
-    assert np.array_equal(pixels(httpx.get(url).content), decoded((drawn.data or [])[0]))
+    assert np.abs(pixels(httpx.get(url).content) - decoded((drawn.data or [])[0])).max() <= 1
     mask = photo(128, 128).convert("RGBA")
     mask.paste((0, 0, 0, 0), (64, 0, 128, 128))
     edited = client.images.edit(
         model="emoji", prompt="red apple", image=as_file(photo(128, 128)), mask=as_file(mask), n=1
     )
     assert decoded((edited.data or [])[0]).shape == (128, 128, 3)
-    varied = client.images.create_variation(image=as_file(photo(128, 128)), model="emoji", response_format="b64_json")
+    with pytest.warns(DeprecationWarning):  # the package's own
+        varied = client.images.create_variation(
+            image=as_file(photo(128, 128)), model="emoji", response_format="b64_json"
+        )
     assert decoded((varied.data or [])[0]).shape == (128, 128, 3)
     with pytest.raises(openai.NotFoundError):
         client.images.generate(model="dall-e-9", prompt="x")
@@ -107,7 +110,7 @@ def test_the_webuiapi_package(served: str) -> None:
         images=[photo(128, 128)], mask_image=half_mask(128, 128), prompt="red apple", width=128, height=128
     )
     kept = np.asarray(repainted.image.convert("RGB")).astype(int)[:, :40]
-    assert np.abs(kept - np.asarray(photo(128, 128))[:, :40]).mean() < 40
+    assert np.abs(kept - np.asarray(photo(128, 128))[:, :40]).max() == 0
     assert {sampler["name"] for sampler in api.get_samplers()} > {"Euler", "DDIM", "DPM++ 2M"}
     assert [model["model_name"] for model in api.get_sd_models()] == ["emoji"]
     assert api.get_options()["sd_model_checkpoint"] == "emoji"
@@ -176,13 +179,13 @@ def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: P
     args = {"default_model": "t", "models": {"t": tiny_model(tiny_sd)}, "keys": {"file": str(tmp_path / "keys.json")}}
     client = deploy(args)
     assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 401
-    authorized = openai.OpenAI(base_url=f"{client.base_url}v1", api_key=key, max_retries=0)
+    authorized = openai.OpenAI(base_url=str(client.base_url.join("/v1")), api_key=key, max_retries=0)
     assert decoded((authorized.images.generate(model="t", prompt="x").data or [])[0]).shape == (64, 64, 3)
     host = client.base_url
     api = webuiapi.WebUIApi(host=host.host, port=host.port or 80, username="alice", password=key)
     assert api.get_options()["sd_model_checkpoint"] == "t"
     with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=f"{client.base_url}v1", api_key="wrong", max_retries=0).models.list()
+        openai.OpenAI(base_url=str(client.base_url.join("/v1")), api_key="wrong", max_retries=0).models.list()
 
 
 def test_the_key_command_prints_a_key_and_its_hash() -> None:

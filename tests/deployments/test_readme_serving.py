@@ -1,7 +1,8 @@
 """README's main job as a user does it: `serve run configs/local.yaml`, then its curl line."""
 
+import base64
+import io
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -52,12 +53,27 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> N
         time.sleep(0.5)
 
 
-def test_curl_gets_a_picture(served: int, tmp_path: Path) -> None:
+def at(port: int, block: str) -> str:
+    return block.replace("localhost:8000", f"127.0.0.1:{port}").replace(
+        '"localhost", port=8000', f'"127.0.0.1", port={port}'
+    )
+
+
+def test_curl_and_the_clients_get_pictures(served: int, tmp_path: Path) -> None:
     for block in blocks("bash"):
-        command = re.sub(r"localhost:8000", f"127.0.0.1:{served}", block)
+        command = at(served, block)
         subprocess.run(["bash", "-ec", command.replace("curl ", "curl -sS --fail ", 1)], cwd=tmp_path, check=True)
     picture = Image.open(tmp_path / "apple.png")
     assert picture.size == (128, 128)
     corner = picture.getpixel((2, 2))
     assert isinstance(corner, tuple)
     assert corner[2] > max(corner[:2]) + 60, f"the background is blue, not {corner}"
+    events = (tmp_path / "events.txt").read_text()
+    assert events.count("event: image") == 2
+    assert events.rstrip().rpartition("event: ")[2].startswith("done")
+    for block in blocks("py"):
+        found: dict[str, object] = {}
+        exec(compile(at(served, block), "README.md", "exec"), found)
+        image = found["image"]
+        picture = image if isinstance(image, Image.Image) else Image.open(io.BytesIO(base64.b64decode(str(image))))
+        assert picture.size == (128, 128)

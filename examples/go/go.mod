@@ -1,0 +1,3 @@
+module darkroom/examples
+
+go 1.22
