@@ -52,29 +52,29 @@ class GenerateBody(Txt2ImgBody):
 class ImageBody(BaseModel):
     """One finished image."""
 
-    index: int
+    index: Annotated[int, Field(description="Which image of the request.")]
     b64_json: Annotated[str, Field(description="The file, base64.")]
-    media_type: str
-    width: int
-    height: int
-    seed: int
+    media_type: Annotated[str, Field(description="Such as image/png.")]
+    width: Annotated[int, Field(description="Pixels.")]
+    height: Annotated[int, Field(description="Pixels.")]
+    seed: Annotated[int, Field(description="Its seed.")]
     flagged: Annotated[bool | None, Field(description="The safety checker's verdict, if one looked.")] = None
-    timings_ms: dict[str, float]
+    timings_ms: Annotated[dict[str, float], Field(description="Milliseconds in each phase.")]
 
 
 class GenerateResponse(BaseModel):
     """All images."""
 
-    id: str
-    model: str
-    images: list[ImageBody]
+    id: Annotated[str, Field(description="The name to stop it by.")]
+    model: Annotated[str, Field(description="The model that drew.")]
+    images: Annotated[list[ImageBody], Field(description="In the order of their seeds.")]
 
 
 class Stopped(BaseModel):
     """How many images were stopped."""
 
-    id: str
-    stopped: int
+    id: Annotated[str, Field(description="The name to stop it by.")]
+    stopped: Annotated[int, Field(description="How many images.")]
 
 
 def router(desk: Desk) -> APIRouter:

@@ -1,7 +1,9 @@
 """`GET /healthz`: the process answers. `GET /readyz`: every model has drawn its warm-up image."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from serve_app.api.service import Service
 from serve_app.api.shapes import ProblemResponse
@@ -11,7 +13,7 @@ from serve_app.errors import NotReady
 class Health(BaseModel):
     """All is well."""
 
-    status: str = "ok"
+    status: Annotated[str, Field(description="ok")] = "ok"
 
 
 def router(service: Service) -> APIRouter:

@@ -12,89 +12,100 @@ class OpenAIBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str | None = None
-    n: Annotated[int, Field(ge=1, le=10)] = 1
-    size: Size = "auto"
-    quality: Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"] = "auto"
-    background: Literal["opaque", "auto"] = "auto"
-    output_format: Literal["png", "jpeg", "webp"] = "png"
-    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
-    response_format: Literal["url", "b64_json"] = "b64_json"
-    stream: bool = False
-    partial_images: Annotated[int, Field(ge=0, le=3)] = 0
-    user: str | None = None
-    negative_prompt: str | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    seed: int | None = None
+    model: Annotated[str | None, Field(description="A configured model, or one of its other names.")] = None
+    n: Annotated[int, Field(ge=1, le=10, description="How many images.")] = 1
+    size: Annotated[Size, Field(description="WIDTHxHEIGHT of the files, pixels.")] = "auto"
+    quality: Annotated[
+        Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"],
+        Field(description="As asked; it changes nothing."),
+    ] = "auto"
+    background: Annotated[Literal["opaque", "auto"], Field(description="Always opaque.")] = "auto"
+    output_format: Annotated[Literal["png", "jpeg", "webp"], Field(description="png, jpeg or webp.")] = "png"
+    output_compression: Annotated[int, Field(ge=0, le=100, description="Quality of jpeg and webp.")] = 100
+    response_format: Annotated[Literal["url", "b64_json"], Field(description="Data in the answer, or links.")] = (
+        "b64_json"
+    )
+    stream: Annotated[bool, Field(description="Answer with server-sent events.")] = False
+    partial_images: Annotated[int, Field(ge=0, le=3, description="Previews in the stream, of each image.")] = 0
+    user: Annotated[str | None, Field(description="Ignored.")] = None
+    negative_prompt: Annotated[str | None, Field(description="What to keep out.")] = None
+    num_inference_steps: Annotated[int | None, Field(description="Denoising steps.")] = None
+    guidance_scale: Annotated[
+        float | None, Field(allow_inf_nan=False, description="How closely to follow the prompt; 1 and less is off.")
+    ] = None
+    seed: Annotated[int | None, Field(description="Image i has seed + i.")] = None
 
 
 class GenerationsBody(OpenAIBody):
     """`POST /v1/images/generations`."""
 
     prompt: Annotated[str, Field(description="What to draw.")]
-    style: Literal["vivid", "natural"] | None = None
-    moderation: Literal["low", "auto"] = "auto"
+    style: Annotated[Literal["vivid", "natural"] | None, Field(description="Ignored.")] = None
+    moderation: Annotated[
+        Literal["low", "auto"], Field(description="Ignored: the model's own safety policy holds.")
+    ] = "auto"
 
 
 class EditsBody(OpenAIBody):
     """The form of `POST /v1/images/edits`, besides its files."""
 
-    prompt: str
-    input_fidelity: Literal["low", "high"] | None = None
-    strength: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    prompt: Annotated[str, Field(description="What to draw; brackets are text.")]
+    input_fidelity: Annotated[Literal["low", "high"] | None, Field(description="Ignored: strength says it.")] = None
+    strength: Annotated[
+        float | None, Field(allow_inf_nan=False, description="How much of the image is drawn anew, 0 to 1.")
+    ] = None
 
 
 class ImageItem(BaseModel):
     """One image, as data or as a link."""
 
-    b64_json: str | None = None
-    url: str | None = None
-    revised_prompt: str | None = None
+    b64_json: Annotated[str | None, Field(description="The file, base64.")] = None
+    url: Annotated[str | None, Field(description="A signed link that expires.")] = None
+    revised_prompt: Annotated[str | None, Field(description="Always null: prompts are taken as they are.")] = None
 
 
 class InputTokens(BaseModel):
     """Tokens of what was sent."""
 
-    image_tokens: int
-    text_tokens: int
+    image_tokens: Annotated[int, Field(description="One for 16 x 16 pixels.")]
+    text_tokens: Annotated[int, Field(description="One for four characters.")]
 
 
 class Usage(BaseModel):
     """Text counts a token for four characters, pictures one for 16 x 16 pixels."""
 
-    input_tokens: int
-    input_tokens_details: InputTokens
-    output_tokens: int
-    total_tokens: int
+    input_tokens: Annotated[int, Field(description="Text and pictures sent.")]
+    input_tokens_details: Annotated[InputTokens, Field(description="Each kind.")]
+    output_tokens: Annotated[int, Field(description="One for 16 x 16 pixels drawn.")]
+    total_tokens: Annotated[int, Field(description="Both ways.")]
 
 
 class ImagesResponse(BaseModel):
     """All images of a request."""
 
-    created: int
-    data: list[ImageItem]
-    background: str
-    output_format: str
-    quality: str
-    size: str
-    usage: Usage
+    created: Annotated[int, Field(description="Unix seconds.")]
+    data: Annotated[list[ImageItem], Field(description="All of them.")]
+    background: Annotated[str, Field(description="Always opaque.")]
+    output_format: Annotated[str, Field(description="png, jpeg or webp.")]
+    quality: Annotated[str, Field(description="As asked; it changes nothing.")]
+    size: Annotated[str, Field(description="WIDTHxHEIGHT of the files, pixels.")]
+    usage: Annotated[Usage, Field(description="What the request counts.")]
 
 
 class ModelItem(BaseModel):
     """One model."""
 
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "darkroom"
+    id: Annotated[str, Field(description="The name to ask for.")]
+    object: Annotated[Literal["model"], Field(description="What this is.")] = "model"
+    created: Annotated[int, Field(description="Unix seconds.")] = 0
+    owned_by: Annotated[str, Field(description="Always darkroom.")] = "darkroom"
 
 
 class ModelList(BaseModel):
     """Every model."""
 
-    object: Literal["list"] = "list"
-    data: list[ModelItem]
+    object: Annotated[Literal["list"], Field(description="What this is.")] = "list"
+    data: Annotated[list[ModelItem], Field(description="All of them.")]
 
 
 def count_usage(prompt: str, pictures_in: int, pixels: int, images: int) -> Usage:

@@ -25,9 +25,9 @@ class PresetBody(Body):
 class PresetInfo(BaseModel):
     """One preset."""
 
-    name: str
-    variables: list[str]
-    model: str
+    name: Annotated[str, Field(description="Its name.")]
+    variables: Annotated[list[str], Field(description="What to fill in.")]
+    model: Annotated[str, Field(description="The model that draws it.")]
 
 
 def router(desk: Desk) -> APIRouter:

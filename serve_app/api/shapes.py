@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from serve_app.errors import (
@@ -25,41 +25,41 @@ A1111_PREFIXES = ("/sdapi", "/internal")
 class Problem(BaseModel):
     """What went wrong, and with which field."""
 
-    code: str
-    message: str
-    field: str | None = None
-    value: Any = None
-    limit: str | None = None
+    code: Annotated[str, Field(description="Which kind it is.")]
+    message: Annotated[str, Field(description="It in words: field, limit and value.")]
+    field: Annotated[str | None, Field(description="The field, by the name the caller used.")] = None
+    value: Annotated[Any, Field(description="What was sent, shortened.")] = None
+    limit: Annotated[str | None, Field(description="What would be accepted.")] = None
 
 
 class ProblemResponse(BaseModel):
     """The body of every answer of our own routes that is not a success."""
 
-    error: Problem
+    error: Annotated[Problem, Field(description="What went wrong.")]
 
 
 class OpenAIProblem(BaseModel):
     """OpenAI's error: all four keys, always."""
 
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: Annotated[str, Field(description="It in words: field, limit and value.")]
+    type: Annotated[str, Field(description="Its class, as OpenAI names them.")]
+    param: Annotated[str | None, Field(description="The field.")]
+    code: Annotated[str | None, Field(description="Which kind it is.")]
 
 
 class OpenAIProblemResponse(BaseModel):
     """The body of every answer of an OpenAI route that is not a success."""
 
-    error: OpenAIProblem
+    error: Annotated[OpenAIProblem, Field(description="What went wrong.")]
 
 
 class A1111Problem(BaseModel):
     """AUTOMATIC1111's error."""
 
-    error: str
-    detail: str
-    body: str
-    errors: str
+    error: Annotated[str, Field(description="What went wrong.")]
+    detail: Annotated[str, Field(description="It in words.")]
+    body: Annotated[str, Field(description="Always empty.")]
+    errors: Annotated[str, Field(description="It in words.")]
 
 
 def answer(path: str, error: DarkroomError) -> JSONResponse:

@@ -22,8 +22,8 @@ class Body(BaseModel):
 class LoraBody(Body):
     """One of the model's LoRAs."""
 
-    name: str
-    weight: Number = 1.0
+    name: Annotated[str, Field(description="One that the model is configured with.")]
+    weight: Annotated[Number, Field(description="How strongly it acts.")] = 1.0
 
 
 class HiresBody(Body):

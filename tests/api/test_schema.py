@@ -12,6 +12,9 @@ from tests.api.fakes import FakeService
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXAMPLES = 70
 
+FEWEST = 2000
+counted: list[int] = []
+
 schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(FakeService(), "secret"))
 
 
@@ -24,4 +27,24 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(FakeService(
     suppress_health_check=list(HealthCheck),
 )
 def test_no_case_is_undocumented(case: schemathesis.Case) -> None:
+    counted.append(1)
     case.call_and_validate(checks=[not_a_server_error, status_code_conformance, content_type_conformance])
+
+
+def test_that_were_many_cases() -> None:
+    assert len(counted) >= FEWEST
+
+
+def test_every_field_is_described() -> None:
+    document = schema.raw_schema
+    ours = {name: one for name, one in document["components"]["schemas"].items() if "properties" in one}
+    silent = [
+        f"{name}.{field}"
+        for name, one in ours.items()
+        for field, about in one["properties"].items()
+        if "description" not in about and not name.startswith(("HTTPValidation", "ValidationError", "Body_"))
+    ]
+    assert silent == []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("description") or operation["summary"], (method, path)

@@ -65,7 +65,7 @@ def test_the_openai_package(served: str) -> None:
         model="emoji", prompt="red apple", image=as_file(photo(128, 128)), mask=as_file(mask), n=1
     )
     assert decoded((edited.data or [])[0]).shape == (128, 128, 3)
-    with pytest.warns(DeprecationWarning):  # the package's own
+    with pytest.warns(DeprecationWarning, match="deprecated"):  # the package's own
         varied = client.images.create_variation(
             image=as_file(photo(128, 128)), model="emoji", response_format="b64_json"
         )

@@ -54,9 +54,9 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> N
 
 
 def at(port: int, block: str) -> str:
-    return block.replace("localhost:8000", f"127.0.0.1:{port}").replace(
-        '"localhost", port=8000', f'"127.0.0.1", port={port}'
-    )
+    """The block, for the server of this test."""
+    there = block.replace("localhost:8000", f"127.0.0.1:{port}")
+    return there.replace('"localhost", port=8000', f'"127.0.0.1", port={port}')
 
 
 def test_curl_and_the_clients_get_pictures(served: int, tmp_path: Path) -> None:
