@@ -146,7 +146,14 @@ def clip_skip() -> Case:
     return {"sampler": "ddim", "clip_skip": 1}, draw
 
 
+def turbo() -> Case:
+    """As SD-Turbo and SDXL-Turbo are asked: one step, no guidance, trailing timesteps."""
+    wish = {"sampler": "euler_a", "scheduler": "sgm_uniform", "num_inference_steps": 1, "guidance_scale": 1.0}
+    return wish, lambda stock, one: stock.draw(TEXT, one)
+
+
 CASES: list[Case] = [
+    turbo(),
     img2img("euler", 5, 0.6),
     img2img("dpmpp_2m", 8, 0.5),
     img2img("heun", 4, 0.8),
