@@ -45,7 +45,7 @@ def deploy_model(name: str, model: ModelConfig) -> Application:
         max_constructor_retry_count=2,
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
     )
-    return deployment(ModelReplica).bind(model)
+    return deployment(ModelReplica).bind(model, name)
 
 
 def deploy_safety(safety: SafetyConfig) -> Application:

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,9 +18,10 @@ SOUND_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class AccessLog:
     """ASGI middleware, outermost: it sees every answer, refusals too."""
 
-    def __init__(self, app: ASGIApp, log: logging.Logger) -> None:
+    def __init__(self, app: ASGIApp, log: logging.Logger, note: Callable[[dict[str, object]], None]) -> None:
         self._app = app
         self._log = log
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -37,7 +39,7 @@ class AccessLog:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 line["status"] = message["status"]
-                for name in ("x-seed", "x-model", "server-timing"):
+                for name in ("x-seed", "x-model", "server-timing", "x-error"):
                     if name in headers:
                         line[name.removeprefix("x-").replace("-", "_")] = headers[name]
             await send(message)
@@ -48,3 +50,4 @@ class AccessLog:
             line["seconds"] = round(time.monotonic() - began, 4)
             line["key"] = line.get("key", caller_of(scope).name)
             self._log.info(json.dumps(line))
+            self._note(line)

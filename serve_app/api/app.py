@@ -44,7 +44,7 @@ def create_app(service: Service, secret: str = "") -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.ingress.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(AccessLog, log=logging.getLogger("darkroom.access"))
+    app.add_middleware(AccessLog, log=logging.getLogger("darkroom.access"), note=service.note)
     problems.install(app)
     desk = Desk(service, Limiter(1 / config.ingress.num_replicas))
     store = ResultStore(config.results, secret.encode())

@@ -27,6 +27,10 @@ class Service(Protocol):
         """How far an owner's task is; None where nothing is being drawn for it."""
         ...
 
+    def note(self, line: dict[str, object]) -> None:
+        """Count an answer; `line` is what the access log has of it."""
+        ...
+
     async def warming_up(self) -> list[str]:
         """The models that have not drawn their warm-up image yet."""
         ...

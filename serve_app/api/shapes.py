@@ -64,7 +64,7 @@ class A1111Problem(BaseModel):
 
 def answer(path: str, error: DarkroomError) -> JSONResponse:
     """The response to `error` on this path, with its status and headers."""
-    headers: dict[str, str] = {}
+    headers = {"X-Error": error.code}
     if isinstance(error, Overloaded | LimitExceeded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):

@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
 from serve_app.deployments.logs import write_plain_lines
+from serve_app.deployments.metrics import IngressMetrics
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
 
@@ -32,6 +33,7 @@ class Ingress:
         secret: str,
     ) -> None:
         write_plain_lines()
+        self._metrics = IngressMetrics()
         self.config = config
         self._secret = secret
         self._safety = safety
@@ -85,6 +87,10 @@ class Ingress:
         asked = [handle.broadcast(method, *args).results_async() for handle in self._replicas.values()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
+
+    def note(self, line: dict[str, object]) -> None:
+        """See `Service`."""
+        self._metrics.note(line)
 
     async def warming_up(self) -> list[str]:
         """The models that have to be up and have not answered yet; one that has stays ready."""

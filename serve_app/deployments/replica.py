@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from serve_app.config import ModelConfig
+from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.tasks import Tasks
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
@@ -16,9 +17,10 @@ from serve_app.errors import Cancelled
 class ModelReplica:
     """Loads, warms up, then turns requests into event streams. Serve routes nothing here before that is done."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, name: str = "model") -> None:
         self._engine = Engine.load(config)
         self._tasks = Tasks()
+        self._metrics = ReplicaMetrics(name, self._engine)
 
     async def generate(self, request: GenerationRequest, delivery: Delivery | None = None) -> AsyncIterator[Event]:
         """Events of one request, the image last. Closing the stream frees the request's rows before the next step.
@@ -54,7 +56,9 @@ class ModelReplica:
                         yield told.pop(0)
                 if image.cancelled():
                     raise Cancelled("stopped by its owner")
-                yield await image
+                finished = await image
+                self._metrics.note(finished)
+                yield finished
         finally:
             future.cancel()
 
@@ -92,6 +96,8 @@ class ModelReplica:
         return self._engine.counters.rows_in_flight
 
     def __del__(self) -> None:
+        if hasattr(self, "_metrics"):
+            self._metrics.close()
         if hasattr(self, "_engine"):
             self._engine.close()
 

@@ -140,6 +140,12 @@ class Engine:
         """Steps done, rows in flight, cancellations."""
         return self._loop.counters
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """What torch holds of the GPU; 0 without one."""
+        device = self.family.device
+        return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+
     def queue(self) -> Queued:
         """Where a request that came now would stand."""
         cap = self._cap(self._native_latents)

@@ -34,6 +34,9 @@ class LoopCounters:
     model_rows: int = 0
     rows_in_flight: int = 0
     cancelled: int = 0
+    padded_rows: int = 0
+    prompts_known: int = 0
+    prompts_encoded: int = 0
     step_seconds: float = 0.0
 
 
@@ -138,6 +141,8 @@ class DenoisingLoop:
         start = time.monotonic()
         known = self._encoder.encode([prompt for arrival in arrivals for prompt in arrival.ticket.prompts])
         seconds = time.monotonic() - start
+        self.counters.prompts_known = self._encoder.known
+        self.counters.prompts_encoded = self._encoder.encoded
         rows = [self._start(arrival, known, seconds) for arrival in arrivals]
         for arrival, row in zip(arrivals, rows, strict=True):
             self._forget(arrival)
@@ -165,6 +170,7 @@ class DenoisingLoop:
             row.device_seconds += self.counters.step_seconds * share / model_rows
         self.counters.steps += 1
         self.counters.model_rows += model_rows
+        self.counters.padded_rows += -model_rows % (self._bucket or 1)
         for row in rows:
             self._guarded(self._report, (row,))
         self._count()

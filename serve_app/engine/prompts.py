@@ -7,12 +7,17 @@ from serve_app.models.family import Conditioning, ModelFamily, Prompt
 
 
 class PromptEncoder:
-    """Encodes prompts in batches of at most `batch`, keeping the last `remember` results."""
+    """Encodes prompts in batches of at most `batch`, keeping the last `remember` results.
+
+    `known` and `encoded` count the prompts that were remembered and those that were not.
+    """
 
     def __init__(self, family: ModelFamily, batch: int, remember: int) -> None:
         self._family = family
         self._batch = batch
         self._remember = remember
+        self.known = 0
+        self.encoded = 0
         self._known: OrderedDict[Prompt, Conditioning] = OrderedDict()
 
     def encode(self, prompts: Sequence[Prompt]) -> dict[Prompt, Conditioning]:
@@ -20,6 +25,8 @@ class PromptEncoder:
         wanted = dict.fromkeys(prompts)
         unknown = [prompt for prompt in wanted if prompt not in self._known]
         found = {prompt: self._known[prompt] for prompt in wanted if prompt in self._known}
+        self.known += len(found)
+        self.encoded += len(unknown)
         for start in range(0, len(unknown), self._batch):
             part = unknown[start : start + self._batch]
             found |= zip(part, self._family.encode(part), strict=True)

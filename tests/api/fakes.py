@@ -49,6 +49,7 @@ class FakeService:
         self.error: Exception | None = None
         self.missing: list[str] = []
         self.closed = 0
+        self.lines: list[dict[str, object]] = []
 
     async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         self.requests.append(request)
@@ -73,6 +74,9 @@ class FakeService:
 
     async def progress_of(self, task: str, owner: str) -> Progress | None:
         return self.running.get((owner, task))
+
+    def note(self, line: dict[str, object]) -> None:
+        self.lines.append(line)
 
     async def warming_up(self) -> list[str]:
         return self.missing

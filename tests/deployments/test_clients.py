@@ -141,14 +141,14 @@ def test_progress_and_interruption_while_an_image_is_drawn(served: str) -> None:
 
 def test_our_stream_and_its_delete(served: str) -> None:
     client = httpx.Client(base_url=served, timeout=60)
-    body = {"prompt": "red apple", "id": "mine", "num_inference_steps": 150, "sampler": "heun"}
+    body = {"prompt": "red apple", "id": "mine", "num_inference_steps": 150, "sampler": "heun", "num_images": 4}
     seen = []
     with client.stream("POST", "/v1/generate", json=body, headers={"Accept": "text/event-stream"}) as answer:
         for line in answer.iter_lines():
             if line.startswith("event: "):
                 seen.append(line.removeprefix("event: "))
                 if seen.count("progress") == 3:
-                    assert httpx.delete(f"{served}/v1/generate/mine").json() == {"id": "mine", "stopped": 1}
+                    assert httpx.delete(f"{served}/v1/generate/mine").json() == {"id": "mine", "stopped": 4}
     assert seen[0] == "queued"
     assert seen[-1] == "error"
     wait_until(lambda: rows_in_flight("emoji") == 0)

@@ -13,6 +13,7 @@ class FakeRow:
     name: str
     size: Size = (8, 8)
     model_rows: int = 2
+    priority: int = 0
 
 
 def names(scheduler: ArrivalOrder[FakeRow]) -> str:
@@ -83,3 +84,10 @@ def test_measuring_stops_where_wider_gains_nothing() -> None:
     curve = measure(widths.append, (8, 8), most=4)
     assert set(curve.seconds) == {1, 2, 4}
     assert widths == [1, 1, 1, 2, 2, 2, 4, 4, 4]
+
+
+def test_a_higher_priority_takes_the_next_step_first() -> None:
+    scheduler = ArrivalOrder[FakeRow](lambda _: 4)
+    for row in (FakeRow("a"), FakeRow("b"), FakeRow("c", priority=1)):
+        scheduler.add(row)
+    assert names(scheduler) == "ca"

@@ -1,0 +1,120 @@
+"""What an operator watches, through Ray's metrics: exported with the prefix `ray_`."""
+
+import threading
+from typing import Any
+
+from ray.serve.metrics import Counter, Gauge, Histogram
+
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import GeneratedImage
+
+SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600]
+"""Buckets that fit images: 10 ms to 10 minutes."""
+STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+PERIOD_SECONDS = 1.0
+Tags = Any  # Ray annotates tag keys as a tuple of one
+MODEL: Tags = ("model",)
+MODEL_PHASE: Tags = ("model", "phase")
+API: Tags = ("api",)
+API_STATUS: Tags = ("api", "status")
+API_REASON: Tags = ("api", "reason")
+PHASES = ("queue", "encode", "denoise", "decode")
+
+
+class ReplicaMetrics:
+    """One replica's: what each image took, and once a second what the engine's counters say.
+
+    The time of a step and the width of a batch are sampled once a second, not noted at each step.
+    """
+
+    def __init__(self, model: str, engine: Engine) -> None:
+        self._model = {"model": model}
+        self._engine = engine
+        self._images = Counter("darkroom_images", "Images finished.", tag_keys=MODEL)
+        self._phase = Histogram(
+            "darkroom_phase_seconds",
+            "Seconds an image spent: queue (arrival to first step), encode, denoise, decode.",
+            boundaries=SECONDS,
+            tag_keys=MODEL_PHASE,
+        )
+        self._total = Histogram(
+            "darkroom_image_seconds", "Seconds from arrival to file.", boundaries=SECONDS, tag_keys=MODEL
+        )
+        self._device = Counter("darkroom_device_seconds", "Denoiser time, by image share.", tag_keys=MODEL)
+        self._step = Histogram(
+            "darkroom_step_seconds", "Seconds of a denoising step.", boundaries=STEP_SECONDS, tag_keys=MODEL
+        )
+        self._counted = {
+            name: Counter(f"darkroom_{name}", text, tag_keys=MODEL)
+            for name, text in {
+                "steps": "Denoising steps.",
+                "model_rows": "UNet rows denoised.",
+                "padded_rows": "UNet rows that only filled a bucket.",
+                "cancelled": "Requests that left before their image.",
+                "prompts_known": "Prompts found in the cache.",
+                "prompts_encoded": "Prompts that had to be encoded.",
+            }.items()
+        }
+        self._in_flight = Gauge("darkroom_rows_in_flight", "UNet rows being denoised.", tag_keys=MODEL)
+        self._width = Gauge("darkroom_batch_width", "UNet rows of a step, mean of a second.", tag_keys=MODEL)
+        self._memory = Gauge("darkroom_gpu_memory_bytes", "GPU memory that torch holds.", tag_keys=MODEL)
+        self._seen = dict.fromkeys(self._counted, 0)
+        self._stop = threading.Event()
+        threading.Thread(target=self._poll, name="metrics", daemon=True).start()
+
+    def note(self, image: GeneratedImage) -> None:
+        """An image is finished."""
+        self._images.inc(tags=self._model)
+        self._device.inc(max(image.timings.device, 1e-9), tags=self._model)
+        spent = [max(0.0, getattr(image.timings, phase)) for phase in PHASES]
+        for phase, seconds in zip(PHASES, spent, strict=True):
+            self._phase.observe(seconds, tags={**self._model, "phase": phase})
+        self._total.observe(sum(spent), tags=self._model)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+
+    def _poll(self) -> None:
+        while not self._stop.wait(PERIOD_SECONDS):
+            self.sample()
+
+    def sample(self) -> None:
+        """Read the engine's counters."""
+        counters = self._engine.counters
+        grown = {name: getattr(counters, name) - before for name, before in self._seen.items()}
+        for name, growth in grown.items():
+            if growth > 0:
+                self._counted[name].inc(growth, tags=self._model)
+                self._seen[name] += growth
+        self._in_flight.set(counters.rows_in_flight, tags=self._model)
+        if grown["steps"]:
+            self._step.observe(counters.step_seconds, tags=self._model)
+            self._width.set(grown["model_rows"] / grown["steps"], tags=self._model)
+        self._memory.set(self._engine.gpu_memory_bytes, tags=self._model)
+
+
+class IngressMetrics:
+    """The front's: every answer by API and status, and refusals by reason."""
+
+    def __init__(self) -> None:
+        self._answers = Counter("darkroom_answers", "HTTP answers.", tag_keys=API_STATUS)
+        self._refusals = Counter("darkroom_refusals", "Answers that are errors, by code.", tag_keys=API_REASON)
+        self._seconds = Histogram(
+            "darkroom_http_seconds", "Seconds to answer a request.", boundaries=SECONDS, tag_keys=API
+        )
+
+    def note(self, line: dict[str, object]) -> None:
+        """A request was answered; `line` is what the access log has of it."""
+        api = api_of(str(line["path"]))
+        self._answers.inc(tags={"api": api, "status": str(line.get("status", 0))})
+        if "error" in line:
+            self._refusals.inc(tags={"api": api, "reason": str(line["error"])})
+        self._seconds.observe(float(str(line["seconds"])), tags={"api": api})
+
+
+def api_of(path: str) -> str:
+    """Which API a path belongs to."""
+    prefixes = {"/v1/images": "openai", "/v1/models": "openai", "/sdapi": "a1111", "/internal": "a1111"}
+    ours = {"/v1/": "v1", "/txt2img": "txt2img"}
+    return next((api for prefix, api in {**prefixes, **ours}.items() if path.startswith(prefix)), "other")

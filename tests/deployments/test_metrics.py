@@ -1,0 +1,49 @@
+"""What the cluster exports after a few requests."""
+
+import re
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from tests.deployments.conftest import Deploy, tiny_model
+
+EXPECTED = {
+    "ray_darkroom_images_total",
+    "ray_darkroom_phase_seconds_bucket",
+    "ray_darkroom_image_seconds_bucket",
+    "ray_darkroom_step_seconds_bucket",
+    "ray_darkroom_steps_total",
+    "ray_darkroom_model_rows_total",
+    "ray_darkroom_batch_width",
+    "ray_darkroom_rows_in_flight",
+    "ray_darkroom_answers_total",
+    "ray_darkroom_refusals_total",
+    "ray_darkroom_http_seconds_bucket",
+    "ray_darkroom_prompts_encoded_total",
+}
+
+
+def exported() -> str:
+    """Every node's metrics page."""
+    pages = [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in ray.nodes()]
+    return "\n".join(httpx.get(page, timeout=20).text for page in pages)
+
+
+def test_images_steps_and_refusals_are_counted(deploy: Deploy, tiny_sd: Path) -> None:
+    client = deploy({"default_model": "tiny", "models": {"tiny": tiny_model(tiny_sd)}})
+    for seed in range(3):
+        body = {"prompt": "x", "seed": seed, "num_inference_steps": 30}
+        assert client.post("/txt2img/", json=body).status_code == 200
+    assert client.post("/txt2img/", json={"prompt": ""}).status_code == 422
+    deadline = time.monotonic() + 60
+    while missing := {name for name in EXPECTED if name not in (page := exported())}:
+        if time.monotonic() > deadline:
+            pytest.fail(f"not exported: {missing}")
+        time.sleep(1)
+    (images,) = re.findall(r'^ray_darkroom_images_total\{[^}]*model="tiny"[^}]*\} ([0-9.]+)', page, re.MULTILINE)
+    assert float(images) == 3
+    (refused,) = re.findall(r'^ray_darkroom_refusals_total\{[^}]*reason="invalid_request"[^}]*\} ([0-9.]+)', page, re.M)
+    assert float(refused) >= 1
