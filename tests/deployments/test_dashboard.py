@@ -34,7 +34,7 @@ def queries() -> dict[str, str]:
             for index, side in enumerate(re.split(r" and |" + COMPARISON.pattern, rule["expr"])):
                 if "ray_" in side:
                     found[f"{rule['alert']} {index}"] = side.partition(" * ")[2] or side
-    # Windows are minutes in production; here the whole cluster is younger. And nothing fails with a 5xx, but with a 4xx.
+    # Windows are minutes in production; here the whole cluster is younger. And what fails here does so with a 4xx.
     return {name: WINDOW.sub("[15s]", query).replace('"5.."', '"4.."') for name, query in found.items()}
 
 
