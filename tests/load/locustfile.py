@@ -1,7 +1,7 @@
-"""Load on any deployment: `locust -f tests/load/locustfile.py --host http://HOST:8000 [USER CLASSES]`.
+"""Load on any deployment: `locust -f tests/load/locustfile.py --host URL [USER CLASSES]`.
 
 User classes: TalkUser (the talk's client), OpenAIStreamUser (partial images over SSE), A1111BatchUser (four at once).
-DARKROOM_SHAPE in the environment gives a course of load: steady, burst, ramp or overload; without it `-u` and `-r` count.
+DARKROOM_SHAPE in the environment gives a course of load: steady, burst, ramp or overload; else `-u` and `-r` count.
 With keys on, DARKROOM_KEY is sent.
 """
 
