@@ -13,7 +13,7 @@ from serve_app.api.a1111_schemas import PngInfoBody, PngInfoResponse, UpscaleBod
 from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
-from serve_app.config import Limits
+from serve_app.config import AppConfig, Limits
 from serve_app.engine.pictures import fit, read_base64, read_picture
 from serve_app.errors import InvalidRequest
 
@@ -23,55 +23,8 @@ Entry = dict[str, Any]
 def router(desk: Desk) -> APIRouter:
     """The routes. Options tell what is; they change nothing, since a server is shared."""
     routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=REFUSALS)
-    config = desk.config
-    limits = max((model.limits for model in config.models.values()), key=lambda one: one.max_input_pixels)
-    models = [
-        {
-            "title": name,
-            "model_name": name,
-            "hash": None,
-            "sha256": None,
-            "filename": model.source,
-            "config": None,
-        }
-        for name, model in config.models.items()
-    ]
-    loras = sorted({name for model in config.models.values() for name in model.loras})
-    embeddings = {
-        name: {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
-        for model in config.models.values()
-        for name in model.embeddings
-    }
-    options = {
-        "sd_model_checkpoint": config.default_model,
-        "sd_checkpoint_hash": "",
-        "sd_vae": "Automatic",
-        "CLIP_stop_at_last_layers": config.models[config.default_model].defaults.clip_skip + 1,
-        "samples_format": "png",
-    }
-    answers: dict[str, Any] = {
-        "samplers": [sampler_entry(name, label) for name, label in SAMPLER_LABELS.items()],
-        "schedulers": [schedule_entry(name, label) for name, label in SCHEDULE_LABELS.items()],
-        "sd-models": models,
-        "sd-vae": [],
-        "upscalers": [upscaler_entry("None"), upscaler_entry("Lanczos")],
-        "latent-upscale-modes": [{"name": "Latent"}],
-        "prompt-styles": [
-            {"name": name, "prompt": preset.prompt, "negative_prompt": preset.negative_prompt or ""}
-            for name, preset in config.presets.items()
-        ],
-        "embeddings": {"loaded": embeddings, "skipped": {}},
-        "loras": [{"name": name, "alias": name, "path": "", "metadata": {}} for name in loras],
-        "hypernetworks": [],
-        "face-restorers": [],
-        "realesrgan-models": [],
-        "cmd-flags": {"api": True, "listen": True},
-        "scripts": {"txt2img": [], "img2img": []},
-        "script-info": [],
-        "options": options,
-        "memory": {"ram": {}, "cuda": {}},
-    }
-    for path, found in answers.items():
+    limits = max((model.limits for model in desk.config.models.values()), key=lambda one: one.max_input_pixels)
+    for path, found in listings(desk.config).items():
         routes.add_api_route(f"/{path}", _always(found), methods=["GET"], name=path)
 
     @routes.post("/options")
@@ -97,6 +50,56 @@ def router(desk: Desk) -> APIRouter:
         return UpscaleResponse(html_info="", image=base64.b64encode(enlarge(body, limits)).decode())
 
     return routes
+
+
+def listings(config: AppConfig) -> dict[str, Any]:
+    """Every list that only tells what is configured, by its path."""
+    models = [
+        {
+            "title": name,
+            "model_name": name,
+            "hash": None,
+            "sha256": None,
+            "filename": model.source,
+            "config": None,
+        }
+        for name, model in config.models.items()
+    ]
+    loras = sorted({name for model in config.models.values() for name in model.loras})
+    embeddings = {
+        name: {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
+        for model in config.models.values()
+        for name in model.embeddings
+    }
+    options = {
+        "sd_model_checkpoint": config.default_model,
+        "sd_checkpoint_hash": "",
+        "sd_vae": "Automatic",
+        "CLIP_stop_at_last_layers": config.models[config.default_model].defaults.clip_skip + 1,
+        "samples_format": "png",
+    }
+    return {
+        "samplers": [sampler_entry(name, label) for name, label in SAMPLER_LABELS.items()],
+        "schedulers": [schedule_entry(name, label) for name, label in SCHEDULE_LABELS.items()],
+        "sd-models": models,
+        "sd-vae": [],
+        "upscalers": [upscaler_entry("None"), upscaler_entry("Lanczos")],
+        "latent-upscale-modes": [{"name": "Latent"}],
+        "prompt-styles": [
+            {"name": name, "prompt": preset.prompt, "negative_prompt": preset.negative_prompt or ""}
+            for name, preset in config.presets.items()
+        ],
+        "embeddings": {"loaded": embeddings, "skipped": {}},
+        "loras": [{"name": name, "alias": name, "path": "", "metadata": {}} for name in loras],
+        "hypernetworks": [],
+        "face-restorers": [],
+        "realesrgan-models": [],
+        "cmd-flags": {"api": True, "listen": True},
+        "scripts": {"txt2img": [], "img2img": []},
+        "script-info": [],
+        "options": options,
+        "memory": {"ram": {}, "cuda": {}},
+    }
 
 
 def _always(found: Any) -> Any:

@@ -49,15 +49,16 @@ class Desk:
         if self.config.ingress.log_prompts:
             log.info(json.dumps(describe(caller, requests)))
         spent = 0.0
-        events: asyncio.Queue[Numbered | Exception | None] = asyncio.Queue()
+        events: asyncio.Queue[Numbered | asyncio.Task[None]] = asyncio.Queue()
         images = [asyncio.create_task(self._feed(index, one, asked, events)) for index, one in enumerate(requests)]
+        for image in images:
+            image.add_done_callback(events.put_nowait)
         left = len(images)
         try:
             while left:
                 event = await events.get()
-                if isinstance(event, Exception):
-                    raise event
-                if event is None:
+                if isinstance(event, asyncio.Task):
+                    event.result()
                     left -= 1
                     continue
                 if isinstance(event[1], GeneratedImage):
@@ -74,17 +75,16 @@ class Desk:
         index: int,
         request: GenerationRequest,
         delivery: Delivery,
-        events: "asyncio.Queue[Numbered | Exception | None]",
+        events: "asyncio.Queue[Numbered | asyncio.Task[None]]",
     ) -> None:
+        """Put one image's events into the queue; raises what its stream raises."""
         done = False
         async with aclosing(self.service.generate(request, delivery)) as stream:  # pyright: ignore[reportArgumentType]
-            try:
-                async for event in stream:
-                    done = done or isinstance(event, GeneratedImage)
-                    await events.put((index, event))
-                await events.put(None if done else GenerationFailed("the model ended its answer without an image"))
-            except Exception as error:  # noqa: BLE001  # handed to `draw`, which raises it
-                await events.put(error)
+            async for event in stream:
+                done = done or isinstance(event, GeneratedImage)
+                await events.put((index, event))
+        if not done:
+            raise GenerationFailed("the model ended its answer without an image")
 
     async def images(
         self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
