@@ -12,7 +12,8 @@ from serve_app.app import build
 from serve_app.config import AppConfig, count_gpus
 from serve_app.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
 
 
 def args(**model: Any) -> dict[str, Any]:

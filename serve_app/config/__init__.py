@@ -1,7 +1,7 @@
 """The configuration, whole: what one YAML's `args` may say. Frozen, strict, and free of surprises.
 
-AppConfig (`app`) > ModelConfig (`model`) > EngineConfig. An unknown key, a wrong type or a contradiction is refused at start with the
-key's path. Nothing else in Darkroom reads the environment.
+AppConfig (`app`) > ModelConfig (`model`) > EngineConfig. An unknown key, a wrong type or a contradiction is refused at
+start with the key's path. Nothing else in Darkroom reads the environment.
 """
 
 from serve_app.config.app import (
