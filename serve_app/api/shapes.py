@@ -22,6 +22,25 @@ OPENAI_PREFIXES = ("/v1/images", "/v1/models")
 A1111_PREFIXES = ("/sdapi", "/internal")
 
 
+OPENAI_FIELDS = {"num_images": "n", "width": "size", "height": "size", "quality": "output_compression"}
+A1111_FIELDS = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "cfg_scale",
+    "num_images": "batch_size",
+    "strength": "denoising_strength",
+    "sampler": "sampler_name",
+    "image": "init_images",
+    "model": "override_settings.sd_model_checkpoint",
+    "clip_skip": "override_settings.CLIP_stop_at_last_layers",
+    "hires.scale": "hr_scale",
+    "hires.width": "hr_resize_x",
+    "hires.height": "hr_resize_y",
+    "hires.strength": "denoising_strength",
+    "hires.num_inference_steps": "hr_second_pass_steps",
+}
+"""Our names of fields to those that the caller of another API used."""
+
+
 class Problem(BaseModel):
     """What went wrong, and with which field."""
 
@@ -102,8 +121,16 @@ def problem(error: DarkroomError) -> Problem:
     return Problem(code=error.code, message=str(error))
 
 
+def in_words_of(names: Mapping[str, str], error: DarkroomError) -> DarkroomError:
+    """The error, its field by the caller's name."""
+    if isinstance(error, InvalidRequest) and error.field in names:
+        return type(error)(names[error.field], error.value, error.limit)
+    return error
+
+
 def openai_problem(error: DarkroomError) -> tuple[int, OpenAIProblemResponse]:
     """OpenAI answers 400 to what we call 422, and 404 to an unknown model."""
+    error = in_words_of(OPENAI_FIELDS, error)
     status, kind, param, code = error.status, "server_error", None, error.code
     if isinstance(error, InvalidRequest):
         missing = isinstance(error, UnknownName) and error.field == "model"
@@ -120,7 +147,8 @@ def openai_problem(error: DarkroomError) -> tuple[int, OpenAIProblemResponse]:
 
 def a1111_problem(error: DarkroomError) -> tuple[int, A1111Problem]:
     """An unknown sampler is 404 there."""
-    if isinstance(error, UnknownName) and error.field in ("sampler_name", "sampler"):
+    error = in_words_of(A1111_FIELDS, error)
+    if isinstance(error, UnknownName) and error.field == "sampler_name":
         return 404, A1111Problem(error="HTTPException", detail="Sampler not found", body="", errors=str(error))
     return error.status, A1111Problem(error=type(error).__name__, detail=str(error), body="", errors=str(error))
 

@@ -158,9 +158,17 @@ def test_a_picture_is_enlarged() -> None:
         ({"tiling": True}, 422, "tiling: must be left out"),
         ({"script_name": "x"}, 422, "script_name: must be left out"),
         ({"styles": ["none"]}, 422, "styles: must be among avatar"),
-        ({"override_settings": {"sd_model_checkpoint": "gone"}}, 422, "model: must be one of emoji, other"),
+        (
+            {"override_settings": {"sd_model_checkpoint": "gone"}},
+            422,
+            "override_settings.sd_model_checkpoint: must be one of emoji, other",
+        ),
         ({"override_settings": {"CLIP_stop_at_last_layers": 99}}, 422, "must be between 1 and 12"),
         ({"steps": "many"}, 422, "steps: must be"),
+        ({"steps": 999}, 422, "steps: must be between 1 and 150"),
+        ({"cfg_scale": 99}, 422, "cfg_scale: must be between 0 and 30"),
+        ({"batch_size": 99}, 422, "batch_size: must be between 1 and 8"),
+        ({"enable_hr": True, "denoising_strength": 2}, 422, "denoising_strength: must be between 0 and 1"),
     ],
 )
 def test_errors_have_a1111s_shape(body: dict[str, Any], status: int, text: str) -> None:
