@@ -107,7 +107,7 @@ async def respond(
     caller, task = caller_of(request.scope), task or uuid.uuid4().hex
     if "text/event-stream" in request.headers.get("accept", ""):
         delivery = Delivery(task, progress=True, previews=previews)
-        events = desk.draw(caller, requests, delivery)
+        events = await begun(desk.draw(caller, requests, delivery))
         return StreamingResponse(
             event_stream(events, task), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
@@ -151,6 +151,21 @@ async def event_stream(events: AsyncIterator[Numbered], task: str) -> AsyncItera
             yield sse("done", {"id": task})
         except DarkroomError as error:
             yield sse("error", {"id": task, "error": problem(error).model_dump()})
+
+
+async def begun(events: AsyncIterator[Numbered]) -> AsyncIterator[Numbered]:
+    """The same events, once the first has come: what is refused before that is an HTTP status and no event."""
+    first = await anext(events)
+
+    async def all_of_them() -> AsyncIterator[Numbered]:
+        try:
+            yield first
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
+
+    return all_of_them()
 
 
 async def with_heartbeats(events: AsyncIterator[Numbered]) -> AsyncIterator[Numbered | None]:

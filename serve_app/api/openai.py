@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
-from serve_app.api.generate import with_heartbeats, with_infotext
+from serve_app.api.generate import begun, with_heartbeats, with_infotext
 from serve_app.api.openai_schemas import (
     EditsBody,
     GenerationsBody,
@@ -152,8 +152,8 @@ async def respond(
     about = describe(requests, body)
     usage = count_usage(wish.prompt, wish.image is not None, about.pop("pixels"), len(requests)).model_dump()
     if body.stream:
-        delivery = Delivery(progress=body.partial_images > 0, previews=body.partial_images)
-        events = stream(desk.draw(caller, requests, delivery), kind, about, usage)
+        delivery = Delivery(progress=True, previews=body.partial_images)
+        events = stream(await begun(desk.draw(caller, requests, delivery)), kind, about, usage)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     images = await desk.images(caller, requests)
     if body.response_format == "b64_json":

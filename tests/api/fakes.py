@@ -47,6 +47,7 @@ class FakeService:
         self.deliveries: list[Delivery] = []
         self.running: dict[tuple[str, str], Progress] = {}
         self.error: Exception | None = None
+        self.late_error: Exception | None = None
         self.missing: list[str] = []
         self.closed = 0
         self.lines: list[dict[str, object]] = []
@@ -60,6 +61,8 @@ class FakeService:
                 raise self.error
             if delivery.progress or delivery.previews:
                 yield Queued(0, 0.0)
+                if self.late_error is not None:
+                    raise self.late_error
                 yield Progress(1, 2, 0.1, PREVIEW if delivery.previews else None)
             picture = np.zeros((request.height, request.width, 3), np.uint8)
             content = encode_image(picture, request.output)

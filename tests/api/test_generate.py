@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.engine.request import Progress
-from serve_app.errors import GenerationFailed
+from serve_app.errors import GenerationFailed, Overloaded
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, photo
 from tests.pictures import pixels
@@ -50,11 +50,18 @@ def test_a_stream_tells_queue_progress_previews_image_and_end() -> None:
 
 def test_an_error_in_a_stream_is_its_last_event() -> None:
     client, service = fake_app()
-    service.error = GenerationFailed("no luck")
+    service.late_error = GenerationFailed("no luck")
     answer = client.post("/v1/generate", json={"prompt": "x"}, headers={"Accept": "text/event-stream"})
     name, event = events_of(answer.text)[-1]
     assert (name, event["error"]["code"], event["error"]["message"]) == ("error", "generation_failed", "no luck")
-    assert client.post("/v1/generate", json={"prompt": "x"}).status_code == 500
+
+
+def test_what_is_refused_before_a_stream_begins_is_a_status() -> None:
+    client, service = fake_app()
+    service.error = Overloaded(7)
+    for path, body in (("/v1/generate", {}), ("/v1/images/generations", {"stream": True})):
+        answer = client.post(path, json={"prompt": "x", **body}, headers={"Accept": "text/event-stream"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
 
 
 def test_one_may_stop_ones_own() -> None:
