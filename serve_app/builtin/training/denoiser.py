@@ -22,6 +22,7 @@ from serve_app.builtin.training.checkpoint import Schedule, train
 from serve_app.builtin.training.icons import Icon, compose
 
 BATCH = 32
+SMOOTHING = 4200
 DENOISER = Schedule(steps=6000, learning_rate=6e-4)
 
 
@@ -77,9 +78,13 @@ def encode_latents(vae: AutoencoderKL, pixels: torch.Tensor, path: Path) -> torc
     return torch.load(path, weights_only=True)
 
 
-def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count,) in 0..999, the later the likelier: what an icon is gets decided where there is most noise."""
-    return (1000 * torch.rand(count, generator=generator).sqrt()).long()
+def draw_timesteps(step: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """(count,) in 0..999: first the later the likelier, as what an icon is gets decided where there is most noise.
+
+    From step `SMOOTHING` on all alike: the last noise is what leaves speckles.
+    """
+    drawn = torch.rand(count, generator=generator)
+    return (1000 * (drawn.sqrt() if step < SMOOTHING else drawn)).long()
 
 
 def train_denoiser(
@@ -102,7 +107,7 @@ def train_denoiser(
         captions = [draw_caption(icons[row], COLOUR_NAMES[column], dice) for row, column in chosen]
         x0 = torch.stack([scaled[pair] for pair in chosen])
         noise = torch.randn(x0.shape, generator=generator)
-        timesteps = draw_timesteps(BATCH, generator)
+        timesteps = draw_timesteps(step, BATCH, generator)
         noisy = noise_levels.add_noise(x0, noise, timesteps)
         velocity = noise_levels.get_velocity(x0, noise, timesteps)
         tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
