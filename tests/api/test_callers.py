@@ -10,7 +10,7 @@ import pytest
 from serve_app.api.callers import Caller, find_caller, new_key, read_keys
 from serve_app.api.limiter import Limiter
 from serve_app.errors import ConfigError, LimitExceeded, Unauthorized, UnknownName
-from tests.api.fakes import FakeService, fake_app
+from tests.api.fakes import fake_app
 
 
 @pytest.fixture
@@ -137,5 +137,9 @@ def test_cors_is_closed_unless_configured() -> None:
     assert found.headers["access-control-allow-origin"] == "https://a.example"
 
 
-def test_the_fake_is_a_service() -> None:
-    assert FakeService().config.default_model == "emoji"
+def test_prompts_are_logged_only_where_configured(caplog: pytest.LogCaptureFixture) -> None:
+    client, _ = fake_app(ingress={"log_prompts": True})
+    with caplog.at_level(logging.INFO, "darkroom.prompts"):
+        assert client.post("/txt2img/", json={"prompt": "a cat", "seed": 4}).status_code == 200
+    (line,) = (json.loads(record.message) for record in caplog.records if record.name == "darkroom.prompts")
+    assert (line["prompt"], line["seeds"], line["model"]) == ("a cat", [4], "emoji")
