@@ -117,16 +117,18 @@ class Replicas(Strict):
 class ModelConfig(Strict):
     """One checkpoint and how it is served.
 
-    `source` is `builtin:emoji`, a diffusers directory, a single `.safetensors` file, or a hub id (then `revision` and
-    `variant` apply); `vae` is another VAE's source, for a checkpoint that has none or a poorer one. `family` is needed
-    only for a single file that does not tell, `config` (a diffusers directory) only for one of unusual shape.
-    `prediction_type` overrides what a checkpoint's scheduler config says or, in a single file, cannot say.
-    `native_size` is the side, in pixels, of the square the model draws best: larger requests are drawn at its area and
-    resized. `vae_tile` decodes larger pictures in tiles of that many pixels. `loras` and `embeddings` (textual
-    inversion, used by writing the name in a prompt) name `.safetensors` files; LoRAs stay loaded up to
-    `lora_cache_mb`. `cpu_threads` is how many threads torch takes on a CPU; by default every core. `ai_mark` writes
-    "made by a trained algorithm" into the files' metadata. `safety` is what becomes of a picture that the safety
-    checker flags: `flag` tells it in a header, `blur` blurs it as well, `refuse` answers an error.
+    `source` is `builtin:emoji`, a diffusers directory, a single `.safetensors` file, or a hub id (then `revision`
+    and `variant` apply); `vae` is another VAE's source, for a checkpoint that has none or a poorer one; `preview`
+    is the source of a tiny decoder (an AutoencoderTiny, such as `madebyollin/taesd`) that draws previews instead of
+    a fitted linear map. `family` is needed only for a single file that does not tell, `config` (a diffusers
+    directory) only for one of unusual shape. `prediction_type` overrides what a checkpoint's scheduler config says
+    or, in a single file, cannot say. `native_size` is the side, in pixels, of the square the model draws best:
+    larger requests are drawn at its area and resized. `vae_tile` decodes larger pictures in tiles of that many
+    pixels. `loras` and `embeddings` (textual inversion, used by writing the name in a prompt) name `.safetensors`
+    files; LoRAs stay loaded up to `lora_cache_mb`. `cpu_threads` is how many threads torch takes on a CPU; by
+    default every core. `ai_mark` writes "made by a trained algorithm" into the files' metadata. `safety` is what
+    becomes of a picture that the safety checker flags: `flag` tells it in a header, `blur` blurs it as well,
+    `refuse` answers an error.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -136,6 +138,7 @@ class ModelConfig(Strict):
     config: str | None = None
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
     vae: str | None = None
+    preview: str | None = None
     vae_tile: Annotated[int, Field(ge=64, multiple_of=8)] | None = None
     loras: dict[Name, str] = {}
     embeddings: dict[Name, str] = {}

@@ -1,5 +1,6 @@
 """Off the denoising path: the VAE, both ways, in a thread of its own; compression in a pool."""
 
+import logging
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ import torch
 
 from serve_app.config import EngineConfig
 from serve_app.engine.images import encode_image
-from serve_app.engine.preview import PreviewMap
+from serve_app.engine.preview import Painter
 from serve_app.engine.request import GeneratedImage
 from serve_app.engine.second_pass import enlarge_latents, enlarge_pixels
 from serve_app.engine.start import encode_source
@@ -21,8 +22,10 @@ from serve_app.errors import GenerationFailed
 from serve_app.models.family import ModelFamily
 from serve_app.models.host import claim_cores
 
+log = logging.getLogger("darkroom.engine")
+
 OnDone = Callable[[Ticket, GeneratedImage | Exception], None]
-Job = Original | Exposure
+Job = Original | Exposure | Preview
 
 
 class Developer:
@@ -37,13 +40,13 @@ class Developer:
         self,
         family: ModelFamily,
         config: EngineConfig,
-        preview_map: PreviewMap,
+        painter: Painter,
         on_arrival: Callable[[Arrival], None],
         on_done: OnDone,
     ) -> None:
         self._family = family
         self._rows = 1 if config.deterministic else config.decode_batch
-        self._preview_map = preview_map
+        self._painter = painter
         self._on_arrival = on_arrival
         self._on_done = on_done
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -54,12 +57,8 @@ class Developer:
         self._claimed.wait()
 
     def take(self, job: Job) -> None:
-        """Take one; `on_arrival` or `on_done` is called for it later, from another thread."""
+        """Take one; `on_arrival`, `on_done` or its ticket's `on_progress` is called later, from another thread."""
         self._jobs.put(job)
-
-    def preview(self, preview: Preview) -> None:
-        """Show a picture on the way: the ticket's `on_progress` gets it, from another thread."""
-        self._compressors.submit(self._show, preview)
 
     def close(self) -> None:
         """Finish what was taken, then stop."""
@@ -90,6 +89,8 @@ class Developer:
                 continue
             if isinstance(job, Original):
                 self._encode(job)
+            elif isinstance(job, Preview):
+                self._preview(job)
             elif not torch.isfinite(job.latents).all():
                 failure = GenerationFailed("the latents are not finite numbers: try another dtype")
                 self._on_done(job.ticket, failure)
@@ -138,12 +139,19 @@ class Developer:
         for exposure, pixels in zip(batch, pictures[: len(batch)], strict=True):
             self._compressors.submit(self._finish, exposure, pixels.numpy())
 
-    def _show(self, preview: Preview) -> None:
+    def _preview(self, preview: Preview) -> None:
+        """Where it cannot be painted it is progress without a picture: the image does not depend on it."""
+        try:
+            self._compressors.submit(self._show, preview, self._painter.paint(preview.latents))
+        except RuntimeError as error:
+            log.warning("a preview failed", exc_info=error)
+            if preview.ticket.on_progress is not None:
+                preview.ticket.on_progress(preview.progress)
+
+    def _show(self, preview: Preview, pixels: np.ndarray) -> None:
         ticket = preview.ticket
         if ticket.on_progress is not None and not ticket.future.cancelled():
-            content = encode_image(
-                self._preview_map.paint(preview.latents), replace(ticket.request.output, infotext="")
-            )
+            content = encode_image(pixels, replace(ticket.request.output, infotext=""))
             ticket.on_progress(replace(preview.progress, preview=content))
 
     def _finish(self, exposure: Exposure, pixels: np.ndarray) -> None:

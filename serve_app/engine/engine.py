@@ -15,7 +15,7 @@ from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
-from serve_app.engine.preview import fit_preview
+from serve_app.engine.preview import choose_painter
 from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Queued
 from serve_app.engine.resolve import resolve, resolve_all
@@ -58,11 +58,11 @@ class Engine:
             config.engine.bucket_rows if config.engine.deterministic else None,
             count_cores(config.cpu_threads),
             lambda exposure: self._developer.take(exposure),
-            lambda preview: self._developer.preview(preview),
+            lambda preview: self._developer.take(preview),
             self._on_failed,
         )
-        preview_map = run_apart(lambda: fit_preview(family.autoencoder, family.device))
-        self._developer = Developer(family, config.engine, preview_map, self._loop.submit, _settle)
+        painter = run_apart(lambda: choose_painter(family, config))
+        self._developer = Developer(family, config.engine, painter, self._loop.submit, _settle)
         self._loop.thread.start()
 
     @classmethod

@@ -1,15 +1,28 @@
-"""Pictures on the way, nearly for free: one linear map from latents to colours, fitted to the VAE when it is loaded."""
+"""Pictures on the way: nearly for free by one linear map from latents to colours, or by a tiny decoder."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from serve_app.config import ModelConfig
 from serve_app.models.autoencoder import Autoencoder
+from serve_app.models.family import ModelFamily
+from serve_app.models.loading import choose_dtype
+from serve_app.models.tiny import load_tiny_decoder
 
 SAMPLES = 8
 GRID = 8
+
+
+class Painter(Protocol):
+    """Makes pictures of latents that are not worth a VAE."""
+
+    def paint(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents (c, h, w) to a picture (H, W, 3) uint8, of any size."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,14 @@ class PreviewMap:
         """Latents (c, h, w) to a small picture (h, w, 3) uint8."""
         colours = torch.einsum("chw,cd->hwd", latents.float().cpu(), self.weight) + self.bias
         return (colours.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def choose_painter(family: ModelFamily, config: ModelConfig) -> Painter:
+    """The tiny decoder that `preview:` names, else a linear map fitted to the VAE; raises ModelLoadError."""
+    if config.preview is None:
+        return fit_preview(family.autoencoder, family.device)
+    channels = family.autoencoder.latent_channels
+    return load_tiny_decoder(config.preview, channels, family.device, choose_dtype(config, family.device))
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ def load_family(config: ModelConfig) -> ModelFamily:
     """Load the checkpoint that `config` names; raises ModelLoadError naming the path and the fix."""
     device = choose_device(config.device)
     claim_share(config, device)
-    dtype = DTYPES.get(config.dtype, torch.float16 if device.type == "cuda" else torch.float32)
+    dtype = choose_dtype(config, device)
     checkpoint = Checkpoint(open_source(config, dtype), config, device, dtype)
     pipeline = checkpoint.index().get("_class_name")
     if pipeline not in FAMILIES:
@@ -59,6 +59,11 @@ def claim_share(config: ModelConfig, device: torch.device) -> None:
         torch.cuda.set_per_process_memory_fraction(config.replicas.num_gpus, device)
     if device.type == "cpu":
         prepare_cpu(count_cores(config.cpu_threads))
+
+
+def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """`auto` is half precision on CUDA, single elsewhere."""
+    return DTYPES.get(config.dtype, torch.float16 if device.type == "cuda" else torch.float32)
 
 
 def choose_device(name: str) -> torch.device:

@@ -29,6 +29,8 @@ def prefetch(config: AppConfig) -> list[Path]:
         found.append(find_checkpoint(model))
         if model.vae is not None:
             found.append(find_part("vae", model.vae))
+        if model.preview is not None:
+            found.append(find_part("preview", model.preview))
     if config.checks_safety:
         found.append(find_part("safety.checker", config.safety.checker))
     return found

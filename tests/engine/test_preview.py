@@ -1,0 +1,85 @@
+"""Pictures on the way, by a tiny decoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from diffusers.image_processor import VaeImageProcessor
+
+from serve_app.config import ModelConfig
+from serve_app.engine.engine import Engine
+from serve_app.engine.request import Delivery, Progress
+from serve_app.errors import ModelLoadError
+from serve_app.models.tiny import load_tiny_decoder
+from tests.conftest import tiny_config
+from tests.engine.requests import request
+from tests.pictures import pixels
+
+CPU = torch.device("cpu")
+
+
+def save_tiny(folder: Path, channels: int = 4) -> str:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    blocks: dict[str, Any] = {"num_encoder_blocks": (1,) * 4, "num_decoder_blocks": (1,) * 4}
+    AutoencoderTiny(**sizes, **blocks, latent_channels=channels).save_pretrained(folder)
+    return str(folder)
+
+
+def draw_previews(config: ModelConfig) -> tuple[Sequence[np.ndarray], np.ndarray]:
+    """Two previews and the picture they belong to."""
+    told: list[Progress] = []
+    with Engine.load(config) as engine:
+        asked = request(engine, num_inference_steps=8)
+        image = engine.submit(asked, told.append, Delivery(previews=2)).result()
+    return [pixels(one.preview) for one in told if one.preview], pixels(image)
+
+
+def test_a_configured_decoder_draws_the_previews_and_not_the_picture(tiny_sd: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_sd)
+    mapped, plain = draw_previews(config)
+    decoded, picture = draw_previews(config.model_copy(update={"preview": save_tiny(tmp_path)}))
+    assert [preview.shape for preview in decoded] == [(64, 64, 3)] * 2
+    assert np.array_equal(picture, plain)
+    assert not any(np.array_equal(one, other) for one, other in zip(mapped, decoded, strict=True))
+
+
+def test_the_decoder_paints_what_diffusers_does(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path)
+    latents = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1))
+    painted = load_tiny_decoder(source, 4, CPU, torch.float32).paint(latents)
+    with torch.inference_mode():
+        tiny: Any = AutoencoderTiny.from_pretrained(source)
+        decoded = tiny.decode(latents[None]).sample
+    expected: Any = VaeImageProcessor().postprocess(decoded, output_type="np")
+    assert np.abs(painted - 255 * expected[0]).max() <= 0.5001
+
+
+def test_a_preview_that_fails_is_progress_without_a_picture(tiny_sd: Path) -> None:
+    told: list[Progress] = []
+    with Engine.load(tiny_config(tiny_sd)) as engine:
+        engine._developer._painter = Spoiled()
+        image = engine.submit(request(engine, num_inference_steps=8), told.append, Delivery(previews=2)).result()
+        assert pixels(image).shape == (64, 64, 3)
+    assert sorted(one.step for one in told) == list(range(1, 8))
+    assert not any(one.preview for one in told)
+
+
+class Spoiled:
+    """A decoder without memory."""
+
+    def paint(self, latents: torch.Tensor) -> np.ndarray:
+        raise torch.OutOfMemoryError
+
+
+def test_what_is_no_fitting_decoder_is_refused_at_start(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path, channels=16)
+    with pytest.raises(ModelLoadError, match=r"preview: .* decodes 16 latent channels, the model has 4"):
+        load_tiny_decoder(source, 4, CPU, torch.float32)
+    (tmp_path / "one.safetensors").write_bytes(b"")
+    with pytest.raises(ModelLoadError, match=r"preview: .*one\.safetensors is a file: give the diffusers directory"):
+        load_tiny_decoder(str(tmp_path / "one.safetensors"), 4, CPU, torch.float32)
