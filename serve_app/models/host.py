@@ -54,4 +54,5 @@ def claim_cores(device: torch.device, threads: int) -> None:
     It also becomes what threads get that have not run torch yet: the last to claim should be the one with most.
     """
     if device.type == "cpu":
+        torch.get_num_threads()  # at its first use of torch a thread takes what was claimed last, by whomever
         torch.set_num_threads(threads)
