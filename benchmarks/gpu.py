@@ -73,7 +73,7 @@ def print_steps(config: ModelConfig, layout: str, peak: float) -> None:
     """The first table."""
     family = load_family(config)
     side = NATIVE_SIZE[layout] // family.autoencoder.scale_factor
-    print(f"\n{layout}, {NATIVE_SIZE[layout]} px, {'compiled' if config.compile else 'eager'}")
+    print(f"\n{layout}, {NATIVE_SIZE[layout]} px, {config.executor}")
     print("| UNet rows | ms a step | rows/s | rate / 1 row | share of peak |\n|---|---|---|---|---|")
     first = 0.0
     for rows in ROWS:
@@ -124,7 +124,7 @@ def main() -> None:
         )
         print_steps(config, options.model, options.peak_tflops)
         if options.compile:
-            config = config.model_copy(update={"compile": True, "channels_last": True})
+            config = config.model_copy(update={"executor": "compiled", "channels_last": True})
             print_steps(config, options.model, options.peak_tflops)
         alone = pipeline_rate(folder, options.images, 1)
         print("\n| contender | images/s | / pipeline alone |\n|---|---|---|")

@@ -125,10 +125,10 @@ class ModelConfig(Strict):
     or, in a single file, cannot say. `native_size` is the side, in pixels, of the square the model draws best:
     larger requests are drawn at its area and resized. `vae_tile` decodes larger pictures in tiles of that many
     pixels. `loras` and `embeddings` (textual inversion, used by writing the name in a prompt) name `.safetensors`
-    files; LoRAs stay loaded up to `lora_cache_mb`. `cpu_threads` is how many threads torch takes on a CPU; by
-    default every core. `ai_mark` writes "made by a trained algorithm" into the files' metadata. `safety` is what
-    becomes of a picture that the safety checker flags: `flag` tells it in a header, `blur` blurs it as well,
-    `refuse` answers an error.
+    files; LoRAs stay loaded up to `lora_cache_mb`. `executor` runs the UNet: torch, torch compiled, or OpenVINO on
+    a CPU. `cpu_threads` is how many threads it takes on a CPU; by default every core. `ai_mark` writes "made by a
+    trained algorithm" into the files' metadata. `safety` is what becomes of a picture that the safety checker
+    flags: `flag` tells it in a header, `blur` blurs it as well, `refuse` answers an error.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -148,7 +148,7 @@ class ModelConfig(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     allow_pickle: bool = False
-    compile: bool = False
+    executor: Literal["eager", "compiled", "openvino"] = "eager"
     channels_last: bool = False
     cpu_threads: Positive | None = None
     native_size: Positive = 512

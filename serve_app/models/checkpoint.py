@@ -14,6 +14,8 @@ from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.embeddings import Encoder, load_embeddings
+from serve_app.models.executor import Executor, choose_executor
+from serve_app.models.host import count_cores
 from serve_app.models.lora import LoraStore
 from serve_app.models.lora_file import read_lora
 from serve_app.models.single_file import load_single_vae
@@ -86,6 +88,10 @@ class Checkpoint:
         if self.dtype == torch.float16 and vae.config["force_upcast"]:
             vae.float()
         return Autoencoder(vae, self.config.vae_tile)
+
+    def choose_executor(self, unet: Any) -> Executor:
+        """What runs `unet`, as configured."""
+        return choose_executor(self.config.executor, unet, count_cores(self.config.cpu_threads))
 
     def load_loras(self, parts: Mapping[str, Any]) -> LoraStore:
         """The configured LoRAs, checked against the model's `parts`."""

@@ -38,7 +38,7 @@ class StableDiffusion:
         hooked = bool(checkpoint.config.loras)
         return cls(
             text=TextEncoder(tokenizer, text_encoder, "text_encoder", hooked),
-            unet=UNet(unet, checkpoint.config.compile, hooked),
+            unet=UNet(unet, checkpoint.choose_executor(unet), hooked),
             autoencoder=checkpoint.load_autoencoder(),
             loras=loras,
             scheduler_config=checkpoint.scheduler_config(),

@@ -42,7 +42,7 @@ class StableDiffusionXL:
                 TextEncoder(tokenizers[0], first, "text_encoder", hooked),
                 TextEncoder(tokenizers[1], second, "text_encoder_2", hooked),
             ),
-            unet=UNet(unet, checkpoint.config.compile, hooked),
+            unet=UNet(unet, checkpoint.choose_executor(unet), hooked),
             autoencoder=checkpoint.load_autoencoder(),
             loras=checkpoint.load_loras({"unet": unet, "text_encoder": first, "text_encoder_2": second}),
             scheduler_config=checkpoint.scheduler_config(),

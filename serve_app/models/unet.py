@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from serve_app.diffusion.guidance import embed_guidance_scale
-from serve_app.models.executor import CompiledExecutor, EagerExecutor, Executor, UNetInputs
+from serve_app.models.executor import Executor, UNetInputs
 from serve_app.models.family import DenoisingBatch
 from serve_app.models.lora import LoraLayers
 from serve_app.models.prompts import stack_prompts
@@ -16,12 +16,12 @@ from serve_app.models.prompts import stack_prompts
 class UNet:
     """Predicts the model output of unlike rows in one forward."""
 
-    def __init__(self, module: UNet2DConditionModel, compiled: bool = False, lora_layers: bool = False) -> None:
+    def __init__(self, module: UNet2DConditionModel, executor: Executor, lora_layers: bool = False) -> None:
         config: Any = module.config
         self.channels = int(config["out_channels"])
         self.mask_channels = int(config["in_channels"]) - self.channels
         self._guidance_width: int | None = config["time_cond_proj_dim"]
-        self._executor: Executor = CompiledExecutor(module) if compiled else EagerExecutor(module)
+        self._executor = executor
         self._lora_layers = LoraLayers(module, "unet") if lora_layers else None
 
     @property
