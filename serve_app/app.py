@@ -4,7 +4,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app.api.results import read_secret
-from serve_app.config import AppConfig, ModelConfig, SafetyConfig
+from serve_app.config import AppConfig, ModelConfig, SafetyConfig, TracingConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.safety import SafetyReplica
@@ -20,7 +20,7 @@ def build(config: AppConfig) -> Application:
     """
     for name, model in config.models.items():
         check_defaults(name, model)
-    replicas = {name: deploy_model(name, model) for name, model in config.models.items()}
+    replicas = {name: deploy_model(name, model, config.tracing) for name, model in config.models.items()}
     safety = deploy_safety(config.safety) if config.checks_safety else None
     ingress = serve.deployment(
         name="ingress",
@@ -31,7 +31,7 @@ def build(config: AppConfig) -> Application:
     return ingress(Ingress).bind(config, replicas, safety, read_secret(config.results))
 
 
-def deploy_model(name: str, model: ModelConfig) -> Application:
+def deploy_model(name: str, model: ModelConfig, tracing: TracingConfig | None) -> Application:
     """One model's deployment, with its own share of GPUs, autoscaling and queue."""
     replicas = model.replicas
     deployment = serve.deployment(
@@ -45,7 +45,7 @@ def deploy_model(name: str, model: ModelConfig) -> Application:
         max_constructor_retry_count=2,
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
     )
-    return deployment(ModelReplica).bind(model, name)
+    return deployment(ModelReplica).bind(model, name, tracing)
 
 
 def deploy_safety(safety: SafetyConfig) -> Application:

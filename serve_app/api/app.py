@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app.api import a1111, a1111_lists, generate, health, openai, presets, problems, results, txt2img
@@ -16,6 +17,7 @@ from serve_app.api.desk import Desk
 from serve_app.api.limiter import Limiter
 from serve_app.api.results import ResultStore
 from serve_app.api.service import Service
+from serve_app.api.tracing import add_tracing
 
 EVERYWHERE = {
     400: "the body is no text, or no form",
@@ -27,8 +29,11 @@ EVERYWHERE = {
 """What any route may answer."""
 
 
-def create_app(service: Service, secret: str = "") -> FastAPI:
-    """Routes, errors, keys, limits, and /docs that loads nothing from elsewhere. `secret` signs result links."""
+def create_app(service: Service, secret: str = "", provider: TracerProvider | None = None) -> FastAPI:
+    """Routes, errors, keys, limits, and /docs that loads nothing from elsewhere.
+
+    `secret` signs result links; `provider` takes a span for each request, where tracing is on.
+    """
     config = service.config
     app = FastAPIOffline(
         title="Darkroom",
@@ -44,6 +49,8 @@ def create_app(service: Service, secret: str = "") -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.ingress.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
+    if provider is not None:
+        add_tracing(app, provider)
     app.add_middleware(AccessLog, log=logging.getLogger("darkroom.access"), note=service.note)
     problems.install(app)
     desk = Desk(service, Limiter(1 / config.ingress.num_replicas))

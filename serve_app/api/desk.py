@@ -9,6 +9,7 @@ from contextlib import aclosing
 from serve_app.api.callers import Caller
 from serve_app.api.limiter import Limiter
 from serve_app.api.service import Service
+from serve_app.api.tracing import current_traceparent
 from serve_app.config import AppConfig
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import GenerationFailed, UnknownName
@@ -44,7 +45,9 @@ class Desk:
     ) -> AsyncIterator[Numbered]:
         """Events of all images as they come; one image's error ends them all. Closing the iterator cancels."""
         asked = delivery or Delivery()
-        asked = Delivery(asked.task, caller.name, caller.priority, asked.progress, asked.previews)
+        asked = Delivery(
+            asked.task, caller.name, caller.priority, asked.progress, asked.previews, current_traceparent()
+        )
         self._limiter.admit(caller, requests[0].model, len(requests))
         if self.config.ingress.log_prompts:
             log.info(json.dumps(describe(caller, requests)))

@@ -11,6 +11,7 @@ from serve_app.config.app import (
     PresetConfig,
     ResultsConfig,
     SafetyConfig,
+    TracingConfig,
     count_gpus,
 )
 from serve_app.config.model import Autoscaling, Defaults, EngineConfig, Limits, ModelConfig, Replicas, Strict
@@ -29,5 +30,6 @@ __all__ = [
     "ResultsConfig",
     "SafetyConfig",
     "Strict",
+    "TracingConfig",
     "count_gpus",
 ]

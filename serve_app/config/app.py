@@ -82,6 +82,17 @@ class ResultsConfig(Strict):
     secret_file: str | None = None
 
 
+class TracingConfig(Strict):
+    """OpenTelemetry: spans go to the collector at `endpoint` (OTLP over HTTP, `http://collector:4318/v1/traces`).
+
+    A `sample_ratio` of the requests that bring no trace of their own is traced.
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://")]
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    service_name: str = "darkroom"
+
+
 class AppConfig(Strict):
     """Everything under `args:` of an application.
 
@@ -95,6 +106,7 @@ class AppConfig(Strict):
     safety: SafetyConfig = SafetyConfig()
     keys: KeysConfig = KeysConfig()
     results: ResultsConfig = ResultsConfig()
+    tracing: TracingConfig | None = None
     presets: dict[Name, PresetConfig] = {}
     aliases: dict[str, str] = {}
     gpus: Positive | None = None

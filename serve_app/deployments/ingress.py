@@ -14,6 +14,7 @@ from serve_app.api.app import create_app
 from serve_app.config import AppConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
+from serve_app.deployments.tracing import start_tracing
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
 
@@ -36,13 +37,14 @@ class Ingress:
         self._metrics = IngressMetrics()
         self.config = config
         self._secret = secret
+        self._provider = start_tracing(config.tracing)
         self._safety = safety
         self._replicas = replicas
         self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
         self._warm: set[str] = set()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self, self._secret)
+        return create_app(self, self._secret, self._provider)
 
     async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         """Events of one request. A replica that dies is replaced by another, which starts the image again.

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import suppress
 
-from serve_app.config import ModelConfig
+from serve_app.config import ModelConfig, TracingConfig
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.tasks import Tasks
+from serve_app.deployments.tracing import ImageSpans, start_tracing
 from serve_app.engine.engine import Engine
 from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
 from serve_app.engine.trajectory import OnProgress
@@ -17,9 +18,10 @@ from serve_app.errors import Cancelled
 class ModelReplica:
     """Loads, warms up, then turns requests into event streams. Serve routes nothing here before that is done."""
 
-    def __init__(self, config: ModelConfig, name: str = "model") -> None:
+    def __init__(self, config: ModelConfig, name: str = "model", tracing: TracingConfig | None = None) -> None:
         self._engine = Engine.load(config)
         self._tasks = Tasks()
+        self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name, self._engine)
 
     async def generate(self, request: GenerationRequest, delivery: Delivery | None = None) -> AsyncIterator[Event]:
@@ -58,6 +60,7 @@ class ModelReplica:
                     raise Cancelled("stopped by its owner")
                 finished = await image
                 self._metrics.note(finished)
+                self._spans.record(request, delivery, finished)
                 yield finished
         finally:
             future.cancel()

@@ -12,7 +12,7 @@ import torch
 
 from serve_app.engine.batch import step
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import Timings
+from serve_app.engine.request import StepTime, Timings
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.start import start
 from serve_app.engine.trajectory import Arrival, Exposure, Preview, Trajectory
@@ -160,14 +160,13 @@ class DenoisingLoop:
     def _step(self, rows: Sequence[Trajectory]) -> None:
         """One step for `rows`; the finished leave for the VAE."""
         began = time.monotonic()
-        for row in rows:
-            row.first_step = row.first_step or began
         shares = [row.model_rows for row in rows]
         model_rows = sum(shares)
         step(self._family, rows, self._bucket)
         self.counters.step_seconds = time.monotonic() - began
+        done = StepTime(began, self.counters.step_seconds, model_rows, len(rows))
         for row, share in zip(rows, shares, strict=True):
-            row.device_seconds += self.counters.step_seconds * share / model_rows
+            row.note_step(done, share)
         self.counters.steps += 1
         self.counters.model_rows += model_rows
         self.counters.padded_rows += -model_rows % (self._bucket or 1)
@@ -206,5 +205,6 @@ def _expose(row: Trajectory) -> Exposure:
         denoise=earlier.denoise + now - started,
         decode=earlier.decode,
         device=earlier.device + row.device_seconds,
+        steps=(*earlier.steps, *row.steps),
     )
     return Exposure(row.ticket, row.state[0].clone(), spent, now)

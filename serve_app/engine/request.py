@@ -130,7 +130,8 @@ class Delivery:
     """What the caller wants to hear, and who that is. None of it changes the picture.
 
     `task` names the request for progress and cancellation, `owner` is who may ask for either. `previews` are so many
-    intermediate pictures, evenly spaced. A higher `priority` takes the next step first.
+    intermediate pictures, evenly spaced. A higher `priority` takes the next step first. Where there is a `traceparent`
+    (W3C's), each step's time is kept.
     """
 
     task: str = ""
@@ -138,6 +139,7 @@ class Delivery:
     priority: int = 0
     progress: bool = False
     previews: int = 0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class StepTime:
+    """A denoising step: when it began (monotonic clock), seconds it took, its UNet rows, and of how many images."""
+
+    began: float
+    seconds: float
+    rows: int
+    images: int
+
+
+@dataclass(frozen=True)
 class Timings:
     """Seconds in each phase: waiting for the first step, encoding prompts, denoising, decoding and compressing.
 
-    `device` is the image's share of the denoiser's time: each step's seconds by rows.
+    `device` is the image's share of the denoiser's time: each step's seconds by rows. `steps` are kept only where the
+    request is traced.
     """
 
     queue: float = 0.0
@@ -173,6 +186,12 @@ class Timings:
     denoise: float = 0.0
     decode: float = 0.0
     device: float = 0.0
+    steps: tuple[StepTime, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """From submission to file."""
+        return self.queue + self.encode + self.denoise + self.decode
 
 
 @dataclass(frozen=True)

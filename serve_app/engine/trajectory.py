@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, InitImage, Progress, Timings
+from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, InitImage, Progress, StepTime, Timings
 from serve_app.engine.start import Source, Start
 from serve_app.models.family import Conditioning, Prompt
 
@@ -104,6 +104,7 @@ class Trajectory:
         self.step_index = 0
         self.denoised: torch.Tensor | None = None
         self.device_seconds = 0.0
+        self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
         self.first_step: float | None = None
 
@@ -133,6 +134,13 @@ class Trajectory:
     def finished(self) -> bool:
         """Whether the last model call is done."""
         return self.step_index == self.table.num_model_calls
+
+    def note_step(self, step: StepTime, model_rows: int) -> None:
+        """Count this trajectory's share of a step in which it had `model_rows` rows."""
+        self.first_step = self.first_step or step.began
+        self.device_seconds += step.seconds * model_rows / step.rows
+        if self.ticket.delivery.traceparent:
+            self.steps.append(step)
 
     def draw_noise(self) -> torch.Tensor | None:
         """This step's noise, (c, h, w) on the CPU; None where the sampler draws none."""
