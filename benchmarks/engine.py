@@ -14,22 +14,21 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from timing import TimedFamily, TimedOrder
 from workload import draw_requests, equal_groups, rows_of
 
 from serve_app.config import Defaults, EngineConfig, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.engine.engine import Engine, measure_curve
 from serve_app.engine.request import GenerationRequest
-from serve_app.engine.scheduler import ArrivalOrder, StepPlan
-from serve_app.engine.trajectory import Trajectory
-from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.host import run_apart
 from serve_app.models.loading import load_family
 from serve_app.models.sources import find_checkpoint
@@ -45,49 +44,6 @@ class Round:
     def latency(self, share: float) -> float:
         """The latency that `share` of the requests stay within, all having arrived at once."""
         return sorted(self.done)[min(len(self.done) - 1, int(share * len(self.done)))]
-
-
-class TimedFamily:
-    """A family that adds up the seconds of its calls by the thread that makes them."""
-
-    def __init__(self, family: ModelFamily) -> None:
-        self._family = family
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._family, name)
-
-    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
-        """Timed."""
-        return self._timed("encode", lambda: self._family.encode(prompts))
-
-    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
-        """Timed."""
-        return self._timed("predict", lambda: self._family.predict(batch))
-
-    def _timed(self, name: str, call: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = call()
-        if self._family.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds[name] += time.perf_counter() - start
-        return result
-
-
-class TimedOrder(ArrivalOrder[Trajectory]):
-    """Arrival order that adds up the seconds from each plan to the next, while there is something to do."""
-
-    busy = 0.0
-    _planned: float | None = None
-
-    def plan(self) -> StepPlan[Trajectory] | None:
-        """Timed."""
-        now = time.perf_counter()
-        if self._planned is not None:
-            self.busy += now - self._planned
-        plan = super().plan()
-        self._planned = now if plan is not None else None
-        return plan
 
 
 def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], batch_rows: int) -> Round:

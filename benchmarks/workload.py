@@ -1,40 +1,62 @@
-"""The mixed workload: requests that are unlike in everything, the same in every run."""
+"""The mixed workload: requests that are unlike in everything, the same in every run.
+
+Steps uniform in 4..50; guidance 1 (a fifth of the requests), 4, 5, 7.5; six samplers; 64 px (a fifth), 128 px and
+192 px (a fifth); prompts of 1 to 60 words.
+"""
 
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from serve_app.config import ModelConfig
-from serve_app.diffusion.samplers import SAMPLERS
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.request import GenerationRequest
 from serve_app.engine.resolve import resolve
 from serve_app.engine.wish import Wish
 from serve_app.models.family import ModelFamily
 
-STEPS = (10, 20, 30, 40, 50)
-SCALES = (1.0, 4.0, 7.5, 12.0)
-NOUNS = ("red apple", "rocket", "cat face", "pizza", "house", "sunflower", "octopus", "guitar")
-COLOURS = ("blue", "white", "green", "black", "pink", "orange")
+SCALES = (1.0, 4.0, 4.0, 5.0, 7.5)
+SIZES = (64, 128, 128, 128, 192)
+SAMPLERS = (
+    ("euler", "automatic"),
+    ("euler_a", "automatic"),
+    ("ddim", "automatic"),
+    ("dpmpp_2m", "karras"),
+    ("unipc", "automatic"),
+    ("pndm", "automatic"),
+)
+TEXT = (
+    "red green blue yellow purple apple rocket cat face pizza house sunflower octopus guitar heart star moon tree fish "
+    "bird crown clock camera balloon on with over under beside a the small large bright round old new background"
+)
+
+
+def draw_bodies(count: int, sizes: Sequence[int] = SIZES, seed: int = 0) -> list[dict[str, Any]]:
+    """Unlike bodies of `POST /txt2img/`; the first ones of a longer list are those of a shorter one."""
+    dice = random.Random(seed)
+    return [draw_body(dice, sizes) for _ in range(count)]
+
+
+def draw_body(dice: random.Random, sizes: Sequence[int]) -> dict[str, Any]:
+    """One of them."""
+    sampler, schedule = dice.choice(SAMPLERS)
+    side = dice.choice(sizes)
+    return {
+        "prompt": " ".join(dice.choices(TEXT.split(), k=dice.randint(1, 60))),
+        "num_inference_steps": dice.randint(4, 50),
+        "guidance_scale": dice.choice(SCALES),
+        "sampler": sampler,
+        "scheduler": schedule,
+        "width": side,
+        "height": side,
+        "seed": dice.randrange(2**32),
+    }
 
 
 def draw_requests(config: ModelConfig, count: int) -> list[GenerationRequest]:
-    """Unlike requests, the same in every run."""
-    dice = random.Random(0)
-    return [
-        resolve(
-            Wish(
-                prompt=f"{dice.choice(NOUNS)} on a {dice.choice(COLOURS)} background",
-                num_inference_steps=dice.choice(STEPS),
-                guidance_scale=dice.choice(SCALES),
-                sampler=dice.choice(list(SAMPLERS)),
-                seed=seed,
-            ),
-            "model",
-            config,
-        )
-        for seed in range(count)
-    ]
+    """The same, resolved for a library user, all of the model's native size."""
+    return [resolve(Wish(**body), "model", config) for body in draw_bodies(count, (config.native_size,))]
 
 
 def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:
@@ -50,5 +72,5 @@ def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationR
     """What a batcher that needs equal parameters can put together."""
     groups: dict[tuple[object, ...], list[GenerationRequest]] = defaultdict(list)
     for request in requests:
-        groups[request.sampler, request.num_inference_steps, request.guidance.scale].append(request)
+        groups[request.sampler, request.schedule, request.num_inference_steps, request.guidance.scale].append(request)
     return list(groups.values())
