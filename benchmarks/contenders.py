@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import httpx
 import yaml
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 300
+START_SECONDS, STOP_SECONDS = 300, 30
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,11 @@ def run(command: Sequence[str], log: Path) -> Iterator[int]:
         finally:
             os.killpg(process.pid, signal.SIGCONT)
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers outlive their server
+            process.wait()
 
 
 def wait_until_ready(url: str) -> None:

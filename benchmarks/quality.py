@@ -9,7 +9,6 @@ DIR holds the source icons, as the training's `--cache` does; they are fetched w
 """
 
 import argparse
-import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from answers import draw_wishes, kept_distance, keyword_share, negative_effect, reconstruction_l1
 
 from serve_app.builtin.training.captions import COLOUR_NAMES, COLOURS, held_out, on_background
 from serve_app.builtin.training.icons import Icon, compose, fetch_packages, load_icons, render_all
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.resolve import resolve
 from serve_app.engine.wish import Wish
 
 BORDER = 5
@@ -50,8 +48,7 @@ def draw(engine: Engine, prompts: Sequence[str], sampler: str, schedule: str, st
         Wish(prompt, sampler=sampler, scheduler=schedule, num_inference_steps=steps, seed=seed)
         for seed, prompt in enumerate(prompts)
     ]
-    futures = [engine.submit(resolve(wish, "emoji", engine.config)) for wish in wishes]
-    return [np.asarray(Image.open(io.BytesIO(future.result().content))) for future in futures]
+    return draw_wishes(engine, wishes)
 
 
 def background_of(picture: np.ndarray) -> str:
@@ -79,12 +76,32 @@ def score(pictures: Sequence[np.ndarray], pairs: Sequence[tuple[int, str]], pixe
     )
 
 
+def print_answers(
+    engine: Engine, icons: Sequence[Icon], pixels: torch.Tensor, pairs: Sequence[tuple[int, str]]
+) -> None:
+    """The second table: everything but the samplers."""
+    prompts = [on_background(icons[row].name, colour) for row, colour in pairs]
+    unguided = [Wish(prompt, guidance_scale=1.0, seed=seed) for seed, prompt in enumerate(prompts)]
+    rows = [
+        ("VAE on whole training pictures, L1 over -1..1", f"{reconstruction_l1(engine, pixels):.3f}"),
+        ("keyword of 2 to 10 icons: nearest icon has it", f"{keyword_share(engine, icons, pixels, len(pairs)):.0%}"),
+        ("nearest icon without guidance", f"{score(draw_wishes(engine, unguided), pairs, pixels).nearest:.0%}"),
+        ("a thing's colour as its negative prompt: levels less of it", f"{negative_effect(engine):.0f}"),
+        ("image to image, strength 0.2: levels from the given", f"{kept_distance(engine, icons, pixels, 0.2):.1f}"),
+        ("image to image, strength 0.8: levels from the given", f"{kept_distance(engine, icons, pixels, 0.8):.1f}"),
+    ]
+    print("\n| what | measured |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--answers", action="store_true", help="keywords, guidance, negatives, image to image, VAE too")
     parser.add_argument("--samplers", default="euler,ddim,dpmpp_2m,dpmpp_2m:karras")
     options = parser.parse_args()
     fetch_packages(options.cache)
@@ -102,6 +119,8 @@ def main() -> None:
             found = score(draw(engine, prompts, sampler, schedule or "automatic", options.steps), pairs, pixels)
             cells = f"{found.background:.0%} | {found.nearest:.0%} | {found.nearest_five:.0%}"
             print(f"| {sampler} {schedule} | {cells} |", flush=True)
+        if options.answers:
+            print_answers(engine, icons, pixels, pairs)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,9 @@ def measure_goodput(contenders: Sequence[Contender], found: Measured, options: a
             print(f"goodput, {kind}: {contender.name} done", flush=True)
 
 
-def measure(options: argparse.Namespace) -> Measured:
+def measure(found: Measured, options: argparse.Namespace) -> None:
     """Start everything, warm it up, measure in turns."""
     model = {**MODEL, "executor": options.executor, "dtype": options.dtype}
-    found = Measured(f"Darkroom with `executor: {options.executor}`, `dtype: {options.dtype}`")
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as apart,
@@ -94,7 +93,6 @@ def measure(options: argparse.Namespace) -> Measured:
             found.bare += apart.submit(draw_bare, model, LIGHT, options.light).result()
             found.profile.append(apart.submit(profile_engine, model, options.requests).result())
         measure_goodput(contenders, found, options)
-    return found
 
 
 def main() -> None:
@@ -108,7 +106,15 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", help="Darkroom's `dtype:`")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    print(write_report(measure(options), options.results))
+    found = Measured(
+        f"Darkroom with `executor: {options.executor}`, `dtype: {options.dtype}`; "
+        f"{options.requests} requests at a time, {options.rounds} rounds"
+    )
+    try:
+        measure(found, options)
+    finally:
+        if found.points:
+            print(write_report(found, options.results))
 
 
 if __name__ == "__main__":
