@@ -13,6 +13,8 @@ SHARE = 0.95
 FACTORS = (3.0, 5.0)
 """The objectives: so many times a request's solo time."""
 
+WINDOW_SECONDS = 30
+
 START, UP, DOWN = 0.6, 1.3, 0.55
 HIGHEST, LOWEST = 1.3, 0.15
 """Load, as a share of the saturated rate: where the search starts, its steps, its ends."""
@@ -58,8 +60,9 @@ def solo_seconds(solo: SoloTimes, body: Mapping[str, Any]) -> float:
     return base + step * body["num_inference_steps"]
 
 
-def measure_point(name: str, url: str, kind: Arrivals, rate: float, solo: SoloTimes, count: int) -> Point:
-    """One contender at one rate."""
+def measure_point(name: str, url: str, kind: Arrivals, rate: float, solo: SoloTimes, least: int) -> Point:
+    """One contender at one rate, for `WINDOW_SECONDS` and at least so many requests: a queue needs time to build up."""
+    count = max(least, round(rate * WINDOW_SECONDS))
     bodies = draw_bodies(count, seed=7)
     outcomes = send_load(f"{url}/txt2img/", bodies, draw_arrivals(kind, rate, count))
     return make_point(name, kind, rate, outcomes, [solo_seconds(solo, body) for body in bodies])

@@ -13,10 +13,11 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from bare import draw_bare, profile_engine
 from contenders import Contender, run_contenders
@@ -48,18 +49,25 @@ def saturated(contender: Contender, sizes: Sequence[int], count: int, seed: int)
 
 
 def measure_round(contenders: Sequence[Contender], found: Measured, options: argparse.Namespace, seed: int) -> None:
-    """Each contender once in each workload, then alone."""
+    """Each contender once in each workload."""
     for workload, sizes in WORKLOADS.items():
         count = max(4, options.requests // 4) if workload == "256 px" else options.requests
         for contender in contenders:
             rate = saturated(contender, sizes, count, seed)
             found.capacity.setdefault(workload, {}).setdefault(contender.name, []).append(rate)
             print(f"{workload}: {contender.name} {rate:.2f} images/s", flush=True)
-    for contender in contenders:
-        for _ in range(options.light):
+
+
+def measure_light(
+    contenders: Sequence[Contender], found: Measured, apart: Executor, model: Mapping[str, Any], times: int
+) -> None:
+    """One request alone, at each contender and with nothing but the modules, in turns."""
+    for _ in range(times):
+        for contender in contenders:
             with contender.alone():
                 seconds = send_load(f"{contender.url}/txt2img/", [LIGHT], [0.0])[0].seconds
             found.light.setdefault(contender.name, []).append(seconds)
+        found.bare.append(apart.submit(draw_bare, model, LIGHT).result())
 
 
 def measure_goodput(contenders: Sequence[Contender], found: Measured, options: argparse.Namespace) -> None:
@@ -72,7 +80,7 @@ def measure_goodput(contenders: Sequence[Contender], found: Measured, options: a
             if contender.name == NAIVE:
                 continue
             capacity = statistics.median(found.capacity["mixed"][contender.name])
-            at = partial(measure_point, contender.name, contender.url, kind, solo=solo, count=options.requests)
+            at = partial(measure_point, contender.name, contender.url, kind, solo=solo, least=options.requests)
             with contender.alone():
                 found.points += search(lambda share, at=at, capacity=capacity: at(rate=share * capacity))
             print(f"goodput, {kind}: {contender.name} done", flush=True)
@@ -83,15 +91,16 @@ def measure(found: Measured, options: argparse.Namespace) -> None:
     model = {**MODEL, "executor": options.executor, "dtype": options.dtype}
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as apart,
+        ProcessPoolExecutor(1, get_context("spawn")) as apart,
+        ProcessPoolExecutor(1, get_context("spawn")) as engine,
         run_contenders(model, Path(folder)) as contenders,
     ):
         for contender in contenders:
             saturated(contender, (*SIZES, 256), options.requests, seed=99)
         for seed in range(options.rounds):
             measure_round(contenders, found, options, seed)
-            found.bare += apart.submit(draw_bare, model, LIGHT, options.light).result()
-            found.profile.append(apart.submit(profile_engine, model, options.requests).result())
+            measure_light(contenders, found, apart, model, options.light)
+            found.profile.append(engine.submit(profile_engine, model, options.requests).result())
         measure_goodput(contenders, found, options)
 
 

@@ -122,7 +122,9 @@ def test_the_report_tells_every_ratio(tmp_path: Path) -> None:
     assert (tmp_path / "serving.md").read_text() == text + "\n"
     assert "| C1 saturated images/s / FastAPI + diffusers | 3.00 | ≥ 4 |" in text
     assert "| C2 saturated images/s / OpenVINO GenAI, 64 px | 5.00 | ≥ 1.5 |" in text
-    assert "| C3 goodput at SLO 3x / LitServe | 2.67 | ≥ 5 |" in text
+    assert "| C3 goodput at SLO 3x / LitServe | ≥ 2.67 | ≥ 5 |" in text
+    assert "| Darkroom | 3.00 | 3.00 | 3.00 | 3.00 | ≥ 4.00 | ≥ 4.00 |" in text
+    assert "| LitServe | 0.75 | 0.75 | 0.75 | 0.75 | 1.50 | ≥ 2.00 |" in text
     assert "| C7 engine step / bare calls of the same rows | 1.053 | ≤ 1.01 |" in text
     assert "| C13 light load: P50 through HTTP / bare executor | 1.050 | ≤ 1.05 |" in text
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("saturated.png", "goodput.png"))

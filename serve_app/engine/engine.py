@@ -56,7 +56,7 @@ class Engine:
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
-            count_cores(config.cpu_threads),
+            _torch_cores(config),
             lambda exposure: self._developer.take(exposure),
             lambda preview: self._developer.take(preview),
             self._on_failed,
@@ -210,6 +210,11 @@ def _settle(ticket: Ticket, outcome: GeneratedImage | Exception) -> None:
         ticket.future.set_exception(outcome)
     else:
         ticket.future.set_result(outcome)
+
+
+def _torch_cores(config: ModelConfig) -> int:
+    """For the denoising thread. OpenVINO has threads of its own, and torch's would only spin beside them."""
+    return 1 if config.executor == "openvino" and not config.loras else count_cores(config.cpu_threads)
 
 
 def _wants_curve(config: EngineConfig) -> bool:
