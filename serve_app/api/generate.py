@@ -123,7 +123,7 @@ def with_infotext(request: GenerationRequest) -> GenerationRequest:
 
 def image_body(index: int, image: GeneratedImage) -> ImageBody:
     """A finished image as JSON."""
-    timings = {name: round(seconds * 1000, 1) for name, seconds in vars(image.timings).items()}
+    timings = {name: round(seconds * 1000, 1) for name, seconds in image.timings.phases.items()}
     return ImageBody(
         index=index,
         b64_json=base64.b64encode(image.content).decode(),

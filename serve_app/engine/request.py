@@ -189,6 +189,12 @@ class Timings:
     steps: tuple[StepTime, ...] = ()
 
     @property
+    def phases(self) -> dict[str, float]:
+        """Every figure by its name."""
+        names = ("queue", "encode", "denoise", "decode", "device")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def total(self) -> float:
         """From submission to file."""
         return self.queue + self.encode + self.denoise + self.decode
