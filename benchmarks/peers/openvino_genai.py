@@ -8,6 +8,7 @@ Its own samplers are DDIM, Euler and PNDM; a body that asks for another gets Eul
 import argparse
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ import openvino_tokenizers
 import torch
 import uvicorn
 from diffusers import StableDiffusionPipeline
-from fastapi import FastAPI
-from fastapi.responses import Response
 from PIL import Image
 
+from benchmarks.peers.one_at_a_time import create_app
 from benchmarks.peers.stock import as_png
 from serve_app.config import ModelConfig
 from serve_app.models.sources import find_checkpoint
@@ -96,6 +96,7 @@ class GenAI:
     """The pipeline and its samplers."""
 
     def __init__(self, folder: Path) -> None:
+        self._turn = threading.Lock()
         self._pipeline = genai.Text2ImagePipeline(str(folder), "CPU")
         config = folder / "scheduler" / "scheduler_config.json"
         kinds = genai.Scheduler.Type
@@ -104,8 +105,12 @@ class GenAI:
             for name, kind in {"euler": kinds.EULER_DISCRETE, "ddim": kinds.DDIM}.items()
         }
 
-    def draw(self, body: dict[str, Any]) -> bytes:
-        """One PNG."""
+    def draw(self, body: Mapping[str, Any]) -> bytes:
+        """One PNG; one call at a time."""
+        with self._turn:
+            return self._draw(body)
+
+    def _draw(self, body: Mapping[str, Any]) -> bytes:
         self._pipeline.set_scheduler(self._samplers.get(body["sampler"], self._samplers["euler"]))
         drawn = self._pipeline.generate(
             body["prompt"],
@@ -118,24 +123,6 @@ class GenAI:
         return as_png(Image.fromarray(np.asarray(drawn.data)[0]))
 
 
-def create_app(folder: Path) -> FastAPI:
-    """One at a time, in FastAPI's thread pool."""
-    app = FastAPI()
-    pipeline = GenAI(folder)
-    turn = threading.Lock()
-
-    @app.post("/txt2img/")
-    def txt2img(body: dict[str, Any]) -> Response:
-        with turn:
-            return Response(pipeline.draw(body), media_type="image/png")
-
-    @app.get("/readyz")
-    def readyz() -> str:
-        return "ready"
-
-    return app
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
@@ -144,4 +131,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if not (options.folder / "model_index.json").exists():
         convert(options.model, options.folder)
-    uvicorn.run(create_app(options.folder), port=options.port, log_level="warning")
+    uvicorn.run(create_app(GenAI(options.folder).draw), port=options.port, log_level="warning")
