@@ -14,7 +14,8 @@ from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.embeddings import Encoder, load_embeddings
-from serve_app.models.executor import Executor, choose_executor
+from serve_app.models.executor import Executor
+from serve_app.models.executors import choose_executor
 from serve_app.models.host import count_cores
 from serve_app.models.lora import LoraStore
 from serve_app.models.lora_file import read_lora

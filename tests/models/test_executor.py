@@ -9,7 +9,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from serve_app.errors import ModelLoadError
-from serve_app.models.executor import CompiledExecutor, EagerExecutor, UNetInputs, choose_executor
+from serve_app.models.executor import CompiledExecutor, EagerExecutor, UNetInputs
+from serve_app.models.executors import choose_executor
 
 ROWS = [1, 2, 3, 5]
 
