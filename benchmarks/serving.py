@@ -27,7 +27,7 @@ from report import NAIVE, Measured, write_report
 from workload import SIZES, draw_bodies
 
 WORKLOADS: Mapping[str, tuple[int, ...]] = {"mixed": SIZES, "64 px": (64,), "128 px": (128,), "256 px": (256,)}
-"""Name to its sizes; at 256 px a wider batch gains nothing on a CPU."""
+"""Name to its sizes; 256 px is where a wider batch gains least."""
 
 ARRIVALS: tuple[Arrivals, ...] = ("poisson", "gamma")
 MODEL = {"source": "builtin:emoji", "native_size": 128, "limits": {"max_pixels": 256 * 256}}
