@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from serve_app.builtin.training.captions import COLOURS
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.engine.request import GeneratedImage, GenerationRequest
 
@@ -22,6 +23,12 @@ def pixels(image: GeneratedImage | bytes) -> np.ndarray:
 def difference(one: GeneratedImage, other: GeneratedImage) -> int:
     """Largest difference of any pixel's channel, of 255."""
     return int(np.abs(pixels(one) - pixels(other)).max())
+
+
+def named_background(image: GeneratedImage | bytes) -> str:
+    """The background colour that the built-in model's captions would name, from the picture's upper edge."""
+    median = np.median(pixels(image)[:5].reshape(-1, 3), axis=0)
+    return min(COLOURS, key=lambda name: float(np.abs(median - np.array(COLOURS[name])).sum()))
 
 
 def load_pipeline(folder: Path) -> Any:
