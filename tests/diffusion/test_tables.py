@@ -1,7 +1,9 @@
 """Every sampler and schedule against the real diffusers scheduler, stepping real tensors."""
 
 import copy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 from typing import Any
 
@@ -169,6 +171,19 @@ def test_tables_are_compiled_once() -> None:
     tables = SamplerTables(EPSILON)
     assert tables.table("euler", "karras", 8) is tables.table("euler", "karras", 8)
     assert tables.table("euler", "karras", 8) is not tables.table("euler", "karras", 9)
+
+
+def test_a_burst_of_threads_compiles_each_table_once() -> None:
+    tables, threads = SamplerTables(EPSILON), 8
+    barrier = threading.Barrier(threads)
+
+    def ask(_: int) -> SamplerTable:
+        barrier.wait()
+        return tables.table("unipc", "karras", 40)
+
+    with ThreadPoolExecutor(threads) as pool:
+        first, *others = pool.map(ask, range(threads))
+    assert all(table is first for table in others)
 
 
 @pytest.mark.parametrize(("sampler", "calls", "slots"), [("euler", 20, 1), ("heun", 39, 3), ("pndm", 21, 4)])
