@@ -14,8 +14,9 @@ from workload import draw_requests
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
+from serve_app.models.executors import torch_cores
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.host import run_apart
+from serve_app.models.host import claim_cores, run_apart
 from serve_app.models.loading import load_family
 
 
@@ -26,8 +27,13 @@ def load_once(model: str) -> ModelFamily:
 
 
 def draw_bare(model: Mapping[str, Any], body: Mapping[str, Any]) -> float:
-    """Seconds of the body's UNet calls and its decode, in a loop."""
-    family = load_once(json.dumps(model))
+    """Seconds of the body's UNet calls and its decode, in a loop, with the cores an engine would give them."""
+    family = run_apart(lambda: load_once(json.dumps(model)))
+    return run_apart(lambda: _draw(family, model, body))
+
+
+def _draw(family: ModelFamily, model: Mapping[str, Any], body: Mapping[str, Any]) -> float:
+    claim_cores(family.device, torch_cores(ModelConfig.model_validate(model)))
     factor = family.autoencoder.scale_factor
     rows = 2 if body["guidance_scale"] > 1 else 1
     with torch.inference_mode():
@@ -58,11 +64,11 @@ class Profile:
 
 
 def profile_engine(model: Mapping[str, Any], count: int, rows: int = 16) -> Profile:
-    """`count` unlike requests in flight at once, in batches of `rows`."""
+    """`count` unlike requests of 128 px in flight at once, in batches of `rows`."""
     config = ModelConfig.model_validate({**model, "engine": {"max_rows": rows}})
     timed: Any = TimedFamily(run_apart(lambda: load_family(config)))
     order = TimedOrder(lambda _: rows)
-    requests = draw_requests(config, count)
+    requests = draw_requests(config, count, (128,))
     with Engine(timed, config, order) as engine:
         run_apart(lambda: [engine.table(request) for request in requests])
         for future in [engine.submit(request) for request in requests[:4]]:

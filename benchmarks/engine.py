@@ -167,7 +167,7 @@ def main() -> None:
     curve = run_apart(lambda: measure_curve(family, config))
     print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in curve.seconds.items()} }, best {curve.best_rows}\n")
     config = config.model_copy(update={"engine": EngineConfig(max_rows=curve.best_rows)})
-    requests = draw_requests(config, options.requests)
+    requests = draw_requests(config, options.requests, (config.native_size,))
     rounds: dict[str, list[Round]] = defaultdict(list)
     overheads: list[float] = []
     for _ in range(options.rounds):

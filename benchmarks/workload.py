@@ -54,9 +54,9 @@ def draw_body(dice: random.Random, sizes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def draw_requests(config: ModelConfig, count: int) -> list[GenerationRequest]:
-    """The same, resolved for a library user, all of the model's native size."""
-    return [resolve(Wish(**body), "model", config) for body in draw_bodies(count, (config.native_size,))]
+def draw_requests(config: ModelConfig, count: int, sizes: Sequence[int]) -> list[GenerationRequest]:
+    """The same, resolved for a library user."""
+    return [resolve(Wish(**body), "model", config) for body in draw_bodies(count, sizes)]
 
 
 def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:

@@ -20,7 +20,12 @@ from bare import Profile
 from goodput import Point, goodput, make_point, search, solo_seconds
 from load import Outcome, draw_arrivals, send_load
 from report import Measured, write_report
+from serving import MODEL, WORKLOADS
 from workload import draw_bodies
+
+from serve_app.config import ModelConfig
+from serve_app.engine.resolve import resolve
+from serve_app.engine.wish import Wish
 
 SERVICE_SECONDS = 0.2
 
@@ -83,6 +88,13 @@ def point(rate: float, in_time: float, name: str = "x") -> Point:
     """Of 100 requests, a share within three times, all within five times."""
     slow = round(100 * (1 - in_time))
     return Point(name, "poisson", rate, (1.0,) * (100 - slow) + (4.0,) * slow, (1.0,) * 100)
+
+
+def test_darkroom_draws_every_size_that_its_peers_draw() -> None:
+    config = ModelConfig.model_validate(MODEL)
+    bodies = draw_bodies(40, sorted({side for sizes in WORKLOADS.values() for side in sizes}))
+    drawn = [resolve(Wish(**body), "emoji", config) for body in bodies]
+    assert [(one.width, one.height) for one in drawn] == [(body["width"], body["height"]) for body in bodies]
 
 
 def test_a_request_that_fails_is_never_in_time() -> None:

@@ -25,8 +25,9 @@ from serve_app.engine.start import blank_init
 from serve_app.engine.trajectory import Arrival, OnProgress, Original, Ticket, Trajectory
 from serve_app.engine.wish import Wish
 from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
+from serve_app.models.executors import torch_cores
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.host import count_cores, run_apart
+from serve_app.models.host import run_apart
 from serve_app.models.loading import load_family
 
 
@@ -56,7 +57,7 @@ class Engine:
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
-            _torch_cores(config),
+            torch_cores(config),
             lambda exposure: self._developer.take(exposure),
             lambda preview: self._developer.take(preview),
             self._on_failed,
@@ -210,11 +211,6 @@ def _settle(ticket: Ticket, outcome: GeneratedImage | Exception) -> None:
         ticket.future.set_exception(outcome)
     else:
         ticket.future.set_result(outcome)
-
-
-def _torch_cores(config: ModelConfig) -> int:
-    """For the denoising thread. OpenVINO has threads of its own, and torch's would only spin beside them."""
-    return 1 if config.executor == "openvino" and not config.loras else count_cores(config.cpu_threads)
 
 
 def _wants_curve(config: EngineConfig) -> bool:

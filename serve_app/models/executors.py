@@ -2,8 +2,10 @@
 
 from diffusers import UNet2DConditionModel
 
+from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.executor import CompiledExecutor, EagerExecutor, Executor
+from serve_app.models.host import count_cores
 
 
 def choose_executor(name: str, unet: UNet2DConditionModel, cores: int) -> Executor:
@@ -21,3 +23,8 @@ def choose_executor(name: str, unet: UNet2DConditionModel, cores: int) -> Execut
             f"executor: openvino is not installed ({error}): pip install 'darkroom[openvino]'"
         ) from error
     return OpenVINOExecutor(unet, cores)
+
+
+def torch_cores(config: ModelConfig) -> int:
+    """What the thread that calls the executor should claim: beside OpenVINO's own threads torch's would only spin."""
+    return 1 if config.executor == "openvino" and not config.loras else count_cores(config.cpu_threads)
