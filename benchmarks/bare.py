@@ -67,7 +67,7 @@ def profile_engine(model: Mapping[str, Any], count: int, rows: int = 16) -> Prof
     """`count` unlike requests of 128 px in flight at once, in batches of `rows`."""
     config = ModelConfig.model_validate({**model, "engine": {"max_rows": rows}})
     timed: Any = TimedFamily(run_apart(lambda: load_family(config)))
-    order = TimedOrder(lambda _: rows)
+    order = TimedOrder(lambda _: rows, lambda *_: 0.0)
     requests = draw_requests(config, count, (128,))
     with Engine(timed, config, order) as engine:
         run_apart(lambda: [engine.table(request) for request in requests])

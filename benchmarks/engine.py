@@ -141,7 +141,7 @@ def run_round(
     rows = config.engine.max_rows or 1
     found = {"limit": run_apart(lambda: run_limit(family, requests, rows))}
     timed: Any = TimedFamily(family)
-    order = TimedOrder(lambda _: rows)
+    order = TimedOrder(lambda _: rows, lambda *_: 0.0)
     with Engine(timed, config, order) as engine:
         run_engine(engine, [replace(request, num_inference_steps=2) for request in requests[:4]], rows)
         run_apart(lambda: [engine.table(request) for request in requests])

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from serve_app.engine.scheduler import ArrivalOrder, StepPlan
+from serve_app.engine.scheduler import DeadlineOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
 from serve_app.models.family import Conditioning, DenoisingBatch, ModelFamily, Prompt
 
@@ -39,8 +39,8 @@ class TimedFamily:
         return result
 
 
-class TimedOrder(ArrivalOrder[Trajectory]):
-    """Arrival order that adds up the seconds from each plan to the next, while there is something to do."""
+class TimedOrder(DeadlineOrder[Trajectory]):
+    """Deadline order that adds up the seconds from each plan to the next, while there is something to do."""
 
     busy = 0.0
     _planned: float | None = None

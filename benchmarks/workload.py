@@ -54,6 +54,13 @@ def draw_body(dice: random.Random, sizes: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def draw_staircase(side: int, count: int) -> list[dict[str, Any]]:
+    """Requests of one size that finish one step after another: a batch of them has every width up to `count`."""
+    steps = range(4, 4 + count)
+    same = {"prompt": "red apple", "guidance_scale": 1.0, "width": side, "height": side, "seed": 0}
+    return [{**same, "sampler": "euler", "scheduler": "automatic", "num_inference_steps": step} for step in steps]
+
+
 def draw_requests(config: ModelConfig, count: int, sizes: Sequence[int]) -> list[GenerationRequest]:
     """The same, resolved for a library user."""
     return [resolve(Wish(**body), "model", config) for body in draw_bodies(count, sizes)]

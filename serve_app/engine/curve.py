@@ -8,6 +8,9 @@ from serve_app.engine.scheduler import Size
 
 WORTHWHILE = 0.97
 
+MOST_ROWS, FEW_ROWS = 32, 4
+"""How wide to measure: to find the best width, and only to tell what a step costs."""
+
 
 @dataclass(frozen=True)
 class StepCurve:
@@ -23,13 +26,20 @@ class StepCurve:
         best = max(rates.values())
         return min(rows for rows, rate in rates.items() if rate >= WORTHWHILE * best)
 
+    def seconds_of(self, size: Size, rows: int) -> float:
+        """What a forward of `rows` at `size` takes: a line through the narrowest and the widest measured, by pixels."""
+        fewest, most = min(self.seconds), max(self.seconds)
+        native, pixels = self.size[0] * self.size[1], size[0] * size[1]
+        slope = max(0.0, self.seconds[most] - self.seconds[fewest]) / max(1, most - fewest)
+        return max(0.0, self.seconds[fewest] - slope * fewest) + slope * rows * pixels / native
+
     def cap(self, size: Size) -> int:
         """UNet rows worth batching at `size`: as many pixels as the best batch has at the measured size, at least 2."""
         pixels = self.size[0] * self.size[1] * self.best_rows
         return max(2, pixels // (size[0] * size[1]))
 
 
-def measure(forward: Callable[[int], None], size: Size, most: int = 32, patience: int = 2) -> StepCurve:
+def measure(forward: Callable[[int], None], size: Size, most: int = MOST_ROWS, patience: int = 2) -> StepCurve:
     """Time `forward(rows)` for 1, 2, 4 .. `most` rows; stop once `patience` doublings in a row gain nothing.
 
     `forward` returns when the work is done, not when it is queued; where it raises MemoryError, that was too many rows.

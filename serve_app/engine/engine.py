@@ -9,17 +9,17 @@ from typing import Self
 
 import torch
 
-from serve_app.config import EngineConfig, ModelConfig
+from serve_app.config import ModelConfig
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
-from serve_app.engine.curve import StepCurve, measure
+from serve_app.engine.curve import FEW_ROWS, MOST_ROWS, StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
 from serve_app.engine.preview import choose_painter
 from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Queued
 from serve_app.engine.resolve import resolve, resolve_all
-from serve_app.engine.scheduler import ArrivalOrder, Scheduler, Size
+from serve_app.engine.scheduler import DeadlineOrder, Scheduler, Size
 from serve_app.engine.second_pass import split_passes
 from serve_app.engine.start import blank_init
 from serve_app.engine.trajectory import Arrival, OnProgress, Original, Ticket, Trajectory
@@ -37,7 +37,7 @@ class Engine:
     Args:
         family: the loaded checkpoint.
         config: its `ModelConfig`, for defaults, limits and `engine:`.
-        scheduler: the policy that picks each step's rows; by default in order of arrival, sizes taking turns.
+        scheduler: the policy that picks each step's rows; by default the earliest deadline first.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Engine:
     ) -> None:
         self.family = family
         self.config = config
-        self.curve = run_apart(lambda: measure_curve(family, config)) if _wants_curve(config.engine) else None
+        self.curve = run_apart(lambda: measure_curve(family, config))
         self._tables = SamplerTables(family.scheduler_config)
         self._open: set[Future[GeneratedImage]] = set()
         self._settled = threading.Condition()
         self._closed = False
         self._loop = DenoisingLoop(
             family,
-            scheduler or ArrivalOrder(self._cap),
+            scheduler or DeadlineOrder(self._cap, self.curve.seconds_of),
             PromptEncoder(
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
@@ -190,7 +190,7 @@ class Engine:
 
     def _cap(self, size: Size) -> int:
         engine = self.config.engine
-        return engine.max_rows or (self.curve.cap(size) if self.curve else engine.bucket_rows)
+        return engine.max_rows or (engine.bucket_rows if engine.deterministic else self.curve.cap(size))
 
     def _on_settled(self, future: Future[GeneratedImage]) -> None:
         """Finished, failed or cancelled."""
@@ -213,12 +213,8 @@ def _settle(ticket: Ticket, outcome: GeneratedImage | Exception) -> None:
         ticket.future.set_result(outcome)
 
 
-def _wants_curve(config: EngineConfig) -> bool:
-    return config.max_rows is None and not config.deterministic
-
-
 def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
-    """Time the UNet at the model's native size over growing batches."""
+    """Time the UNet at the model's native size over growing batches; over few where the config says how wide to go."""
     autoencoder = family.autoencoder
     side = config.native_size // autoencoder.scale_factor
     channels = autoencoder.latent_channels + family.mask_channels
@@ -234,4 +230,5 @@ def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
 
     with torch.inference_mode():
         conditioning = family.encode([Prompt("warm-up")])[0]
-        return measure(forward, (side, side))
+        chosen = config.engine.max_rows is not None or config.engine.deterministic
+        return measure(forward, (side, side), FEW_ROWS if chosen else MOST_ROWS)

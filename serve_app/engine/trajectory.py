@@ -126,6 +126,21 @@ class Trajectory:
         return self.ticket.delivery.priority
 
     @property
+    def arrived(self) -> float:
+        """When the request came, by the monotonic clock."""
+        return self.ticket.submitted
+
+    @property
+    def calls(self) -> int:
+        """Model calls of the whole request, all passes."""
+        return self.ticket.total_calls
+
+    @property
+    def calls_left(self) -> int:
+        """Those still to do."""
+        return self.calls - self.ticket.calls_before - self.step_index
+
+    @property
     def model_rows(self) -> int:
         """UNet rows this step takes."""
         return 1 if self.twin is None else 2
