@@ -135,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     found = Measured(
         f"Darkroom with `executor: {options.executor}`, `dtype: {options.dtype}`; "
-        f"{options.requests} requests at a time, {options.rounds} rounds"
+        f"{options.requests} requests at a time, rounds: {options.rounds}"
     )
     try:
         measure(found, options)
