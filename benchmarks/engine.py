@@ -26,6 +26,7 @@ from workload import draw_requests, equal_groups, rows_of
 
 from serve_app.config import Defaults, EngineConfig, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
+from serve_app.engine.curve import StepCurve
 from serve_app.engine.engine import Engine, measure_curve
 from serve_app.engine.request import GenerationRequest
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
@@ -135,13 +136,13 @@ def read_options() -> argparse.Namespace:
 
 
 def run_round(
-    family: ModelFamily, config: ModelConfig, requests: Sequence[GenerationRequest], pipeline: Any
+    family: ModelFamily, config: ModelConfig, curve: StepCurve, requests: Sequence[GenerationRequest], pipeline: Any
 ) -> tuple[dict[str, Round], float]:
     """Every contender once, each in threads that end with it; and the engine's bookkeeping as a share of step time."""
     rows = config.engine.max_rows or 1
     found = {"limit": run_apart(lambda: run_limit(family, requests, rows))}
     timed: Any = TimedFamily(family)
-    order = TimedOrder(lambda _: rows, lambda *_: 0.0)
+    order = TimedOrder(lambda _: rows, curve.seconds_of)
     with Engine(timed, config, order) as engine:
         run_engine(engine, [replace(request, num_inference_steps=2) for request in requests[:4]], rows)
         run_apart(lambda: [engine.table(request) for request in requests])
@@ -171,7 +172,7 @@ def main() -> None:
     rounds: dict[str, list[Round]] = defaultdict(list)
     overheads: list[float] = []
     for _ in range(options.rounds):
-        found, bookkeeping = run_round(family, config, requests, pipeline)
+        found, bookkeeping = run_round(family, config, curve, requests, pipeline)
         overheads.append(bookkeeping)
         for name, result in found.items():
             rounds[name].append(result)

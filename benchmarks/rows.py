@@ -94,11 +94,9 @@ class Waiting:
 
 def draw_waiting(count: int, sizes: Sequence[int]) -> list[Waiting]:
     """The workload's first `count` requests."""
-    bodies = draw_bodies(count, sizes)
-    steps = [body["num_inference_steps"] for body in bodies]
     return [
-        Waiting(body["width"], 1 + (body["guidance_scale"] > 1), calls, calls)
-        for body, calls in zip(bodies, steps, strict=True)
+        Waiting(one["width"], 1 + (one["guidance_scale"] > 1), one["num_inference_steps"], one["num_inference_steps"])
+        for one in draw_bodies(count, sizes)
     ]
 
 

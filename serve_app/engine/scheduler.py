@@ -77,7 +77,7 @@ class DeadlineOrder(Generic[RowT]):
 
     A row's deadline is its arrival and so many times what it would take alone: the first of `PATIENCE` that it can
     still meet. So a late one gives way to those that can be in time, but not for ever: the last deadline stays, and in
-    time nothing is earlier. Higher priorities go before all that.
+    time nothing is earlier. Higher priorities go before all that, and can starve lower ones.
 
     Args:
         cap: UNet rows worth putting into one forward of that size.
