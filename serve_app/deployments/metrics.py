@@ -91,7 +91,7 @@ class ReplicaMetrics:
         if grown["steps"]:
             self._step.observe(counters.step_seconds, tags=self._model)
             self._width.set(grown["model_rows"] / grown["steps"], tags=self._model)
-        self._memory.set(self._engine.gpu_memory_bytes, tags=self._model)
+        self._memory.set(self._engine.memory().gpu_reserved, tags=self._model)
 
 
 class IngressMetrics:

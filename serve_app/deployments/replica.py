@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from contextlib import suppress
 
 from serve_app.config import ModelConfig, TracingConfig
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.tracing import ImageSpans, start_tracing
+from serve_app.engine.drawing import Drawing
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
+from serve_app.engine.request import Delivery, Event, GenerationRequest, MemoryUse, Progress, Queued
 from serve_app.engine.trajectory import OnProgress
 from serve_app.errors import Cancelled
 
@@ -25,7 +25,7 @@ class ModelReplica:
         self._metrics = ReplicaMetrics(name, self._engine)
 
     async def generate(self, request: GenerationRequest, delivery: Delivery | None = None) -> AsyncIterator[Event]:
-        """Events of one request, the image last. Closing the stream frees the request's rows before the next step.
+        """Queued, progress if asked, the image last. Closing the stream frees the request's rows before the next step.
 
         Progress is coalesced: a reader that is slow sees the latest step only, but every preview.
         """
@@ -43,13 +43,13 @@ class ModelReplica:
                 loop.call_soon_threadsafe(note, progress)
 
         watched = delivery.progress or delivery.previews > 0
-        if watched:
-            yield self._engine.queue()
-        future = await self._submit(request, on_progress if watched else None, delivery)
-        image = asyncio.wrap_future(future)
+        queued = self._engine.queue()
+        drawing = await self._submit(request, on_progress if watched else None, delivery)
+        image = asyncio.wrap_future(drawing)
         image.add_done_callback(lambda _: news.set())
         try:
-            with self._tasks.running(delivery, future):
+            with self._tasks.running(delivery, drawing):
+                yield queued
                 while not image.done():
                     await news.wait()
                     news.clear()
@@ -63,11 +63,9 @@ class ModelReplica:
                 self._spans.record(request, delivery, finished)
                 yield finished
         finally:
-            future.cancel()
+            drawing.cancel()
 
-    async def _submit(
-        self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery
-    ) -> Future[GeneratedImage]:
+    async def _submit(self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery) -> Drawing:
         """Submit off the event loop, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
         submitted = asyncio.get_running_loop().run_in_executor(
             None, self._engine.submit, request, on_progress, delivery
@@ -82,9 +80,17 @@ class ModelReplica:
         """Stop the images of `task` if they are `owner`'s; how many that were."""
         return self._tasks.cancel(task, owner)
 
-    async def progress_of(self, task: str, owner: str) -> Progress | None:
+    async def cut_short(self, task: str, owner: str) -> int:
+        """Let the images of `task` end with their next step if they are `owner`'s; how many that are."""
+        return self._tasks.cut_short(task, owner)
+
+    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
         """The latest progress of `task`, with the latest preview; None where it does not run here or is not theirs."""
         return self._tasks.progress_of(task, owner)
+
+    async def memory(self) -> MemoryUse:
+        """What this replica holds."""
+        return self._engine.memory()
 
     async def ready(self) -> bool:
         """True: a replica that answers has drawn its warm-up image."""
@@ -105,6 +111,6 @@ class ModelReplica:
             self._engine.close()
 
 
-def _cancel_submitted(submitted: asyncio.Future[Future[GeneratedImage]]) -> None:
+def _cancel_submitted(submitted: asyncio.Future[Drawing]) -> None:
     if submitted.exception() is None:
         submitted.result().cancel()

@@ -14,10 +14,12 @@ from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import FEW_ROWS, MOST_ROWS, StepCurve, measure
 from serve_app.engine.developer import Developer
+from serve_app.engine.drawing import Drawing
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
+from serve_app.engine.memory import measure_memory
 from serve_app.engine.preview import choose_painter
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Queued
+from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, MemoryUse, Queued
 from serve_app.engine.resolve import resolve, resolve_all
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler, Size
 from serve_app.engine.second_pass import split_passes
@@ -87,8 +89,8 @@ class Engine:
         request: GenerationRequest,
         on_progress: OnProgress | None = None,
         delivery: Delivery | None = None,
-    ) -> Future[GeneratedImage]:
-        """Let a request join the batch. `future.cancel()` frees its rows before the next step.
+    ) -> Drawing:
+        """Let a request join the batch. See `Drawing` for how to leave it.
 
         `on_progress` is called from the engine's threads after every step but the last: it must be quick. `delivery`
         says how many previews it gets, and the request's priority.
@@ -116,7 +118,7 @@ class Engine:
 
     def _admit(self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery) -> Ticket:
         """Everything that may be refused or slow, before the request joins: tables of all passes, LoRAs."""
-        future: Future[GeneratedImage] = Future()
+        future = Drawing()
         guided = request.guidance.scale > 1 and not self.family.distilled
         first, *later = [
             Ticket(one, self.table(one), guided, future, delivery, on_progress) for one in split_passes(request)
@@ -141,11 +143,9 @@ class Engine:
         """Steps done, rows in flight, cancellations."""
         return self._loop.counters
 
-    @property
-    def gpu_memory_bytes(self) -> int:
-        """What torch holds of the GPU; 0 without one."""
-        device = self.family.device
-        return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
+    def memory(self) -> MemoryUse:
+        """What this process holds, of its device too."""
+        return measure_memory(self.family.device)
 
     def queue(self) -> Queued:
         """Where a request that came now would stand."""

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -207,4 +207,5 @@ def _expose(row: Trajectory) -> Exposure:
         device=earlier.device + row.device_seconds,
         steps=(*earlier.steps, *row.steps),
     )
-    return Exposure(row.ticket, row.state[0].clone(), spent, now)
+    ticket = replace(row.ticket, following=None) if row.cut_short else row.ticket
+    return Exposure(ticket, row.result.clone(), spent, now)

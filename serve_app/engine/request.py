@@ -218,4 +218,20 @@ class GeneratedImage:
         return MEDIA_TYPES[self.format]
 
 
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes. `host` and `gpu` tell machines and devices apart, since processes share them; without a GPU it is empty.
+
+    `ram_used` and `gpu_reserved` are one process's, `gpu_used` everybody's on that device.
+    """
+
+    host: str
+    ram_used: int
+    ram_total: int
+    gpu: str = ""
+    gpu_used: int = 0
+    gpu_total: int = 0
+    gpu_reserved: int = 0
+
+
 Event = Queued | Progress | GeneratedImage

@@ -6,19 +6,22 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 
 from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, InitImage, Progress, StepTime, Timings
+from serve_app.engine.drawing import Drawing
+from serve_app.engine.request import Delivery, GenerationRequest, InitImage, Progress, StepTime, Timings
 from serve_app.engine.start import Source, Start
 from serve_app.models.family import Conditioning, Prompt
 
 STATE_SLOTS = 4
 """The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to
 depend on the company, pictures would not be bit-identical."""
+
+NO_NOISE = torch.tensor([1.0, 0.0])
+"""All signal: clean latents."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -34,7 +37,7 @@ class Ticket:
     request: GenerationRequest
     table: SamplerTable
     guided: bool
-    future: Future[GeneratedImage]
+    future: Drawing
     delivery: Delivery = field(default_factory=Delivery)
     on_progress: OnProgress | None = None
     following: "Ticket | None" = None
@@ -103,6 +106,7 @@ class Trajectory:
         self.state[0] = start.latents
         self.step_index = 0
         self.denoised: torch.Tensor | None = None
+        self.cut_short = False
         self.device_seconds = 0.0
         self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
@@ -147,8 +151,15 @@ class Trajectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the last model call is done."""
-        return self.step_index == self.table.num_model_calls
+        """Whether the last model call is done, be it that the caller wanted no more."""
+        return self.cut_short or self.step_index == self.table.num_model_calls
+
+    @property
+    def result(self) -> torch.Tensor:
+        """The latents (c, h, w) to decode once finished: where it was cut short, what they are taken to become."""
+        if not self.cut_short or self.denoised is None:
+            return self.state[0]
+        return self.denoised if self.repaint is None else self.repaint.restore(self.denoised, NO_NOISE)
 
     def note_step(self, step: StepTime, model_rows: int) -> None:
         """Count this trajectory's share of a step in which it had `model_rows` rows."""
@@ -163,7 +174,9 @@ class Trajectory:
 
     def advance_to(self, state: torch.Tensor, model_output: torch.Tensor) -> None:
         """Take the next step's `state`; what a mask keeps is put back, as noisy as this step should be."""
-        shown = self.ticket.previews_at(self.step_index + 1)
+        last = self.step_index + 1 == self.table.num_model_calls
+        self.cut_short = self.ticket.future.is_cut_short and not last
+        shown = self.cut_short or self.ticket.previews_at(self.step_index + 1)
         self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if shown else None
         self.state = state[: self.table.num_slots]
         self.step_index += 1

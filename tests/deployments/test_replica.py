@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from serve_app.deployments.replica import ModelReplica
+from serve_app.engine.drawing import Drawing
 from serve_app.engine.request import Delivery, GeneratedImage, Progress, Queued
 from serve_app.errors import Cancelled, InvalidRequest
 from tests.conftest import tiny_config
@@ -43,7 +43,7 @@ def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
     assert [pixels(preview).shape for preview in previews] == [(64, 64, 3)] * 2
     error = [np.abs(pixels(preview) - pixels(image)).mean() for preview in previews]
     assert error[1] < error[0] or error[1] < 40, "the later, the nearer"
-    assert len(asyncio.run(collect(False))) == 1, "a plain request costs one message"
+    assert len(asyncio.run(collect(False))) == 2, "a plain request is told when it is taken, and done"
 
 
 def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path) -> None:
@@ -75,14 +75,14 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
     replica: ModelReplica, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go = threading.Event(), threading.Event()
-    futures: list[Future[GeneratedImage]] = []
+    drawings: list[Drawing] = []
     submit = replica._engine.submit
 
-    def slow_submit(*arguments: Any) -> Future[GeneratedImage]:
+    def slow_submit(*arguments: Any) -> Drawing:
         entered.set()
         assert go.wait(30)
-        futures.append(submit(*arguments))
-        return futures[0]
+        drawings.append(submit(*arguments))
+        return drawings[0]
 
     async def leave() -> None:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
@@ -92,7 +92,7 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
         with pytest.raises(asyncio.CancelledError):
             await caller
         go.set()
-        while not futures or not futures[0].cancelled():
+        while not drawings or not drawings[0].cancelled():
             await asyncio.sleep(0.01)
 
     monkeypatch.setattr(replica._engine, "submit", slow_submit)
@@ -119,3 +119,22 @@ def test_a_named_task_tells_its_owner_how_far_it_is_and_can_be_stopped(replica: 
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_task_that_is_cut_short_gives_the_picture_as_far_as_it_is(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def run() -> tuple[list[Progress], GeneratedImage]:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        told: list[Progress] = []
+        async for event in replica.generate(asked, Delivery(task="mine", owner="me", progress=True)):
+            if isinstance(event, Progress):
+                told.append(event)
+                assert await replica.cut_short("mine", "you") == 0
+                assert await replica.cut_short("mine", "me") == 1
+            elif isinstance(event, GeneratedImage):
+                return told, event
+        pytest.fail("no image")
+
+    told, image = asyncio.run(asyncio.wait_for(run(), 60))
+    assert pixels(image).shape == (64, 64, 3)
+    assert told[-1].step < 100
+    assert replica.in_flight() == 0

@@ -1,0 +1,85 @@
+"""Ending an image early: what the model takes it to be by then is decoded, and nobody else notices."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from serve_app.engine.engine import Engine
+from serve_app.engine.wish import HiresWish
+from serve_app.models.family import DenoisingBatch
+from serve_app.models.loading import load_family
+from tests.conftest import tiny_config
+from tests.engine.requests import request
+from tests.engine.samples import as_file, half_mask, photo
+from tests.engine.test_engine import Spied, hold
+from tests.pictures import difference, pixels
+
+
+@pytest.fixture
+def spied(tiny_sd: Path) -> Any:
+    config = tiny_config(tiny_sd)
+    family = Spied(load_family(config))
+    with Engine(family, config) as engine:
+        family.forget()
+        yield engine, family
+
+
+def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    alone = engine.submit(request(engine, seed=5)).result(30)
+    outputs: list[torch.Tensor] = []
+    exposed: list[torch.Tensor] = []
+    decode = family.autoencoder.decode
+
+    def keep(_: DenoisingBatch, output: torch.Tensor) -> torch.Tensor:
+        outputs.append(output.clone())
+        return output
+
+    def watch(latents: torch.Tensor) -> torch.Tensor:
+        exposed.append(latents[0].clone())
+        return decode(latents)
+
+    family.forget()
+    family.spoil, family.autoencoder.decode = keep, watch
+    reached, go = hold(family)
+    asked = request(engine, sampler="euler", num_inference_steps=50, guidance_scale=1.0)
+    short = engine.submit(asked)
+    assert reached.wait(30)
+    whole = engine.submit(request(engine, seed=5))
+    assert short.cut_short()
+    go.set()
+    assert short.result(30).seed == 0
+    assert difference(whole.result(30), alone) <= 1
+    assert [len(batch.latents) for batch in family.batches] == [1, 2, 2, 2, 2], "one step, then only the other"
+    table = engine.table(asked)
+    first = family.batches[0]
+    latents = first.latents[0] / float(table.input_scale[0])
+    assert torch.allclose(exposed[0], table.denoise(0, latents, outputs[0][0]), atol=1e-4)
+    assert not short.cut_short(), "it is done"
+
+
+def test_a_second_pass_is_left_out_but_the_file_has_its_size(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    reached, go = hold(family)
+    drawing = engine.submit(request(engine, num_inference_steps=50, hires=HiresWish(2.0)))
+    assert reached.wait(30)
+    drawing.cut_short()
+    go.set()
+    assert pixels(drawing.result(30)).shape == (128, 128, 3)
+    assert len(family.batches) == 1
+
+
+def test_what_a_mask_keeps_is_kept(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    given = {"image": as_file(photo()), "mask": as_file(half_mask()), "strength": 1.0}
+    whole = pixels(engine.submit(request(engine, num_inference_steps=2, **given)).result(30))
+    reached, go = hold(family)
+    drawing = engine.submit(request(engine, num_inference_steps=50, **given))
+    assert reached.wait(30)
+    drawing.cut_short()
+    go.set()
+    short = pixels(drawing.result(30))
+    kept = slice(0, short.shape[1] // 4)
+    assert abs(short[:, kept] - whole[:, kept]).mean() < abs(short[:, -8:] - whole[:, -8:]).mean()
