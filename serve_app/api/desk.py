@@ -11,8 +11,8 @@ from serve_app.api.limiter import Limiter
 from serve_app.api.service import Service
 from serve_app.api.tracing import current_traceparent
 from serve_app.config import AppConfig
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
-from serve_app.errors import GenerationFailed, UnknownName
+from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress, Queued
+from serve_app.errors import Cancelled, GenerationFailed, UnknownName
 
 log = logging.getLogger("darkroom.prompts")
 
@@ -43,7 +43,10 @@ class Desk:
     async def draw(
         self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
     ) -> AsyncIterator[Numbered]:
-        """Events of all images as they come; one image's error ends them all. Closing the iterator cancels."""
+        """Events of all images as they come. Closing the iterator cancels.
+
+        One image's error ends them all; one that was stopped ends alone, and Cancelled is raised after the others.
+        """
         asked = delivery or Delivery()
         asked = Delivery(
             asked.task, caller.name, caller.priority, asked.progress, asked.previews, current_traceparent()
@@ -56,17 +59,22 @@ class Desk:
         images = [asyncio.create_task(self._feed(index, one, asked, events)) for index, one in enumerate(requests)]
         for image in images:
             image.add_done_callback(events.put_nowait)
-        left = len(images)
+        left, stopped = len(images), None
         try:
             while left:
                 event = await events.get()
                 if isinstance(event, asyncio.Task):
-                    event.result()
                     left -= 1
+                    try:
+                        event.result()
+                    except Cancelled as error:
+                        stopped = error
                     continue
                 if isinstance(event[1], GeneratedImage):
                     spent += event[1].timings.device
                 yield event
+            if stopped is not None:
+                raise stopped
         finally:
             for image in images:
                 image.cancel()
@@ -93,18 +101,35 @@ class Desk:
         self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
     ) -> list[GeneratedImage]:
         """All images, in the requests' order."""
+        found = await self.finished(caller, requests, delivery)
+        if len(found) < len(requests):
+            raise Cancelled("stopped by its owner")
+        return list(found.values())
+
+    async def finished(
+        self, caller: Caller, requests: Sequence[GenerationRequest], delivery: Delivery | None = None
+    ) -> dict[int, GeneratedImage]:
+        """The images by their place in `requests`, without those that were stopped; raises Cancelled if all were."""
         found: dict[int, GeneratedImage] = {}
-        async with aclosing(self.draw(caller, requests, delivery)) as events:  # pyright: ignore[reportArgumentType]
-            async for index, event in events:
-                if isinstance(event, GeneratedImage):
-                    found[index] = event
-        return [found[index] for index in range(len(requests))]
+        try:
+            async with aclosing(self.draw(caller, requests, delivery)) as events:  # pyright: ignore[reportArgumentType]
+                async for index, event in events:
+                    if isinstance(event, GeneratedImage):
+                        found[index] = event
+        except Cancelled:
+            if not found:
+                raise
+        return dict(sorted(found.items()))
 
     async def cancel(self, caller: Caller, task: str) -> int:
         """Stop the caller's task; how many images that were."""
         return await self.service.cancel(task, caller.name)
 
-    async def progress_of(self, caller: Caller, task: str) -> Progress | None:
+    async def cut_short(self, caller: Caller, task: str) -> int:
+        """Let the caller's task end as it is; how many images that were."""
+        return await self.service.cut_short(task, caller.name)
+
+    async def progress_of(self, caller: Caller, task: str) -> Queued | Progress | None:
         """How far the caller's task is."""
         return await self.service.progress_of(task, caller.name)
 

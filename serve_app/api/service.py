@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from serve_app.config import AppConfig
-from serve_app.engine.request import Delivery, Event, GenerationRequest, Progress
+from serve_app.engine.request import Delivery, Event, GenerationRequest, MemoryUse, Progress, Queued
 
 
 class Service(Protocol):
@@ -23,8 +23,16 @@ class Service(Protocol):
         """Stop the images of an owner's task, wherever they are drawn; how many that were."""
         ...
 
-    async def progress_of(self, task: str, owner: str) -> Progress | None:
-        """How far an owner's task is; None where nothing is being drawn for it."""
+    async def cut_short(self, task: str, owner: str) -> int:
+        """Let what is drawn of an owner's task end with its next step, as it is then; the rest is stopped."""
+        ...
+
+    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
+        """How far an owner's task is; None where there is none."""
+        ...
+
+    async def memory(self) -> list[MemoryUse]:
+        """What each process that draws holds."""
         ...
 
     def note(self, line: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,11 +13,12 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
+from serve_app.deployments.line import WaitingLine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.tracing import start_tracing
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress
-from serve_app.errors import DarkroomError, GenerationFailed, NotReady, Overloaded
+from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, MemoryUse, Progress, Queued
+from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, NotReady, Overloaded
 
 READY_SECONDS = 1.0
 ATTEMPTS = 3
@@ -41,6 +43,7 @@ class Ingress:
         self._safety = safety
         self._replicas = replicas
         self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
+        self._lines = {name: WaitingLine() for name in replicas}
         self._warm: set[str] = set()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -53,11 +56,12 @@ class Ingress:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async for event in self._streams[request.model].generate.remote(request, delivery):
-                    if isinstance(event, GeneratedImage):
-                        yield await self._review(request, event)
-                        return
-                    yield event
+                async with aclosing(self._attempt(request, delivery)) as events:  # pyright: ignore[reportArgumentType]
+                    async for event in events:
+                        if isinstance(event, GeneratedImage):
+                            yield await self._review(request, event)
+                            return
+                        yield event
             except BackPressureError as error:
                 raise Overloaded(self.config.models[request.model].replicas.retry_after_s) from error
             except DeploymentUnavailableError as error:
@@ -68,6 +72,17 @@ class Ingress:
             except RayTaskError as error:
                 raise _cause(error) from None
 
+    async def _attempt(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
+        """Events of one replica, after those of waiting for it. Closing the iterator stops that replica's work."""
+        response = self._streams[request.model].generate.remote(request, delivery)
+        try:
+            async with aclosing(self._lines[request.model].wait(response, delivery)) as events:  # pyright: ignore[reportArgumentType]
+                async for event in events:
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit, Cancelled):
+            response.cancel()
+            raise
+
     async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
         """Ask the safety checker where the model's policy wants it."""
         policy = self.config.models[request.model].safety
@@ -77,12 +92,29 @@ class Ingress:
 
     async def cancel(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return sum(stopped for stopped in await self._ask_all("cancel", task, owner))
+        return await self._leave_and_ask("cancel", task, owner)
 
-    async def progress_of(self, task: str, owner: str) -> Progress | None:
-        """See `Service`. Of several images the least advanced counts."""
-        found = [progress for progress in await self._ask_all("progress_of", task, owner) if progress is not None]
-        return min(found, key=lambda progress: progress.step / progress.steps, default=None)
+    async def cut_short(self, task: str, owner: str) -> int:
+        """See `Service`."""
+        return await self._leave_and_ask("cut_short", task, owner)
+
+    async def _leave_and_ask(self, method: str, task: str, owner: str) -> int:
+        """What waits leaves its line, what is drawn is told; how many images that were."""
+        waiting = sum(line.leave(task, owner) for line in self._lines.values())
+        return waiting + sum(await self._ask_all(method, task, owner))
+
+    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
+        """See `Service`. Of several images the least advanced of those being drawn counts."""
+        answers = await self._ask_all("progress_of", task, owner)
+        drawn = [answer for answer in answers if isinstance(answer, Progress)]
+        waiting = [line.standing(place) for line in self._lines.values() for place in line.find(task, owner)]
+        queued = [*waiting, *(answer for answer in answers if isinstance(answer, Queued))]
+        least = min(drawn, key=lambda progress: progress.step / progress.steps, default=None)
+        return least or next(iter(queued), None)
+
+    async def memory(self) -> list[MemoryUse]:
+        """See `Service`."""
+        return await self._ask_all("memory")
 
     async def _ask_all(self, method: str, *args: str) -> list[Any]:
         """Every replica's answer."""
