@@ -3,13 +3,12 @@
 import base64
 import json
 import time
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.a1111_inpaint import Overlay, Repainting, plan
+from serve_app.api.a1111_inpaint import Overlay, plan
 from serve_app.api.a1111_schemas import (
     ImagesResponse,
     Img2ImgBody,
@@ -19,23 +18,18 @@ from serve_app.api.a1111_schemas import (
     TaskProgressResponse,
     Txt2ImgBody,
 )
+from serve_app.api.a1111_wishes import model_of, read_wish, with_images
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import with_infotext
-from serve_app.api.names import read_a1111_names
 from serve_app.api.shapes import A1111Problem
-from serve_app.config import AppConfig, ModelConfig
-from serve_app.engine.pictures import ResizeMode
-from serve_app.engine.request import Delivery, GenerationRequest
+from serve_app.engine.request import Delivery, GenerationRequest, Queued
 from serve_app.engine.resolve import resolve_all
-from serve_app.engine.wish import HiresWish, Wish
-from serve_app.errors import InvalidRequest, UnknownName
+from serve_app.engine.wish import Wish
 
 LATEST = "latest"
 """The task of a request that names none."""
 PREVIEWS = 6
-REFUSED_FEATURES = ("script_name", "tiling", "restore_faces", "alwayson_scripts")
-RESIZE: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill"}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": A1111Problem, "description": text}
     for status, text in {
@@ -74,6 +68,9 @@ def router(desk: Desk) -> APIRouter:
         found = await desk.progress_of(caller_of(request.scope), LATEST)
         if found is None:
             return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
+        if isinstance(found, Queued):
+            state = ProgressState(job=LATEST, job_count=1)
+            return ProgressResponse(progress=0.0, eta_relative=found.estimated_start_s, state=state)
         picture = base64.b64encode(found.preview).decode() if found.preview and not skip_current_image else None
         state = ProgressState(job=LATEST, job_count=1, sampling_step=found.step, sampling_steps=found.steps)
         return ProgressResponse(
@@ -86,6 +83,8 @@ def router(desk: Desk) -> APIRouter:
         found = await desk.progress_of(caller_of(request.scope), body.id_task)
         if found is None:
             return TaskProgressResponse(active=False, queued=False, completed=True)
+        if isinstance(found, Queued):
+            return TaskProgressResponse(active=False, queued=True, completed=False, textinfo=f"{found.position} before")
         picture = base64.b64encode(found.preview).decode() if found.preview and body.live_preview else None
         return TaskProgressResponse(
             active=True,
@@ -100,92 +99,11 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/sdapi/v1/interrupt")
     @routes.post("/sdapi/v1/skip")
     async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
-        """Stop the caller's own task."""
-        await desk.cancel(caller_of(request.scope), task)
+        """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
+        await desk.cut_short(caller_of(request.scope), task)
         return {}
 
     return routes
-
-
-def model_of(desk: Desk, body: Txt2ImgBody) -> tuple[str, ModelConfig]:
-    """The model that `override_settings` names, else the default."""
-    asked = body.override_settings.get("sd_model_checkpoint")
-    name = desk.model_name(str(asked).partition(" ")[0].removesuffix(".safetensors") if asked else None)
-    return name, desk.config.models[name]
-
-
-def read_wish(body: Txt2ImgBody, config: AppConfig) -> Wish:
-    """A1111's fields to ours."""
-    for field in REFUSED_FEATURES:
-        if getattr(body, field):
-            raise InvalidRequest(field, getattr(body, field), "must be left out: it is not available here")
-    sampler, scheduler = read_a1111_names(body.sampler_name or body.sampler_index, body.scheduler)
-    skip = body.override_settings.get("CLIP_stop_at_last_layers", 1)
-    if not isinstance(skip, int) or not 1 <= skip <= 12:
-        raise InvalidRequest("override_settings.CLIP_stop_at_last_layers", skip, "must be between 1 and 12")
-    prompt, negative_prompt = apply_styles(body, config)
-    return Wish(
-        prompt=prompt,
-        negative_prompt=negative_prompt or None,
-        width=body.width,
-        height=body.height,
-        num_inference_steps=body.steps,
-        guidance_scale=body.cfg_scale,
-        sampler=sampler,
-        scheduler=scheduler,
-        seed=None if body.seed == -1 else body.seed,
-        subseed=None if body.subseed == -1 else body.subseed,
-        subseed_strength=body.subseed_strength,
-        num_images=body.batch_size * body.n_iter,
-        prompt_syntax="a1111",
-        clip_skip=skip - 1,
-        hires=read_hires(body) if body.enable_hr else None,
-    )
-
-
-def apply_styles(body: Txt2ImgBody, config: AppConfig) -> tuple[str, str]:
-    """Presets as prompt styles: the first variable is the prompt, others stay empty."""
-    prompt, negative_prompt = body.prompt, body.negative_prompt
-    for style in body.styles:
-        preset = config.presets.get(style)
-        if preset is None:
-            raise UnknownName(
-                "styles", style, f"must be among {', '.join(config.presets) or 'none: there are no styles'}"
-            )
-        names = preset.variables
-        prompt = preset.prompt.format(**{name: prompt if name == names[0] else "" for name in names})
-        negative_prompt = ", ".join(part for part in (negative_prompt, preset.negative_prompt) if part)
-    return prompt, negative_prompt
-
-
-def read_hires(body: Txt2ImgBody) -> HiresWish:
-    """`hr_*` fields; every latent upscaler is bilinear here, every other one Lanczos."""
-    latent = (body.hr_upscaler or "Latent").startswith("Latent")
-    return HiresWish(
-        body.hr_scale,
-        body.hr_resize_x or None,
-        body.hr_resize_y or None,
-        0.7 if body.denoising_strength is None else body.denoising_strength,
-        body.hr_second_pass_steps or None,
-        "latent" if latent else "lanczos",
-    )
-
-
-def with_images(wish: Wish, body: Img2ImgBody, repainting: Repainting, config: ModelConfig) -> Wish:
-    """The wish with its picture; without a size it is the native one, as a region's own size means nothing."""
-    if body.resize_mode not in RESIZE:
-        raise InvalidRequest("resize_mode", body.resize_mode, "must be 0, 1 or 2")
-    native = config.native_size if body.inpaint_full_res and repainting.mask else None
-    return replace(
-        wish,
-        image=repainting.image,
-        mask=repainting.mask,
-        width=wish.width or native,
-        height=wish.height or native,
-        strength=0.75 if body.denoising_strength is None else body.denoising_strength,
-        resize_mode=RESIZE[body.resize_mode],
-        hires=None,
-    )
 
 
 async def draw(
@@ -195,15 +113,16 @@ async def draw(
     name, config = model_of(desk, body)
     requests = [with_infotext(one) for one in resolve_all(wish, name, config)]
     delivery = Delivery(body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
-    images = await desk.images(caller_of(request.scope), requests, delivery)
+    images = await desk.finished(caller_of(request.scope), requests, delivery)
+    requests = [requests[index] for index in images]
     echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)
-    contents = [image.content for image in images] if body.send_images else []
+    contents = [image.content for image in images.values()]
     if overlay is not None:
         contents = [
             await run_in_threadpool(overlay.apply, content, one.output)
             for content, one in zip(contents, requests, strict=True)
         ]
-    encoded = [base64.b64encode(content).decode() for content in contents]
+    encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []
     return ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
 
 

@@ -56,10 +56,33 @@ def plan(body: Img2ImgBody, limits: Limits) -> Repainting:
     mask = fit(ImageOps.invert(mask) if body.inpainting_mask_invert else mask, *picture.size, "stretch")
     soft = mask.filter(ImageFilter.GaussianBlur(body.mask_blur))
     if not body.inpaint_full_res:
-        return Repainting(_file(picture), _file(soft), Overlay(picture, soft, (0, 0, *picture.size)))
+        start = fill_hole(picture, soft) if body.inpainting_fill == 0 else picture
+        return Repainting(_file(start), _file(soft), Overlay(picture, soft, (0, 0, *picture.size)))
     ratio = (body.width or picture.width) / (body.height or picture.height)
     box = region(mask, body.inpaint_full_res_padding, ratio)
-    return Repainting(_file(picture.crop(box)), _file(soft.crop(box)), Overlay(picture, soft, box))
+    inner, hole = picture.crop(box), soft.crop(box)
+    start = fill_hole(inner, hole) if body.inpainting_fill == 0 else inner
+    return Repainting(_file(start), _file(hole), Overlay(picture, soft, box))
+
+
+def fill_hole(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture, where `mask` is white the colours around it, the softer the farther from the edge.
+
+    Means over ever larger squares of what is known, the finest on top: pull and push (Gortler et al., The Lumigraph,
+    1996). Pillow resizes premultiplied, so that what is hidden does not count.
+    """
+    known = picture.convert("RGBA")
+    known.putalpha(ImageOps.invert(mask))
+    filled = Image.new("RGBA", picture.size, "grey")
+    square = 1 << max(picture.size).bit_length()
+    while square > 1:
+        small = known.resize([max(1, -(-side // square)) for side in picture.size], Image.Resampling.BOX)
+        solid = small.getchannel("A").point([0] + [255] * 255)
+        small.putalpha(solid)
+        filled.alpha_composite(small.resize(picture.size, Image.Resampling.BILINEAR))
+        square //= 2
+    filled.alpha_composite(known)
+    return filled.convert("RGB")
 
 
 def region(mask: Image.Image, padding: int, ratio: float) -> Box:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,8 +14,9 @@ from serve_app.api.a1111_schemas import PngInfoBody, PngInfoResponse, UpscaleBod
 from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
-from serve_app.config import AppConfig, Limits
+from serve_app.config import AppConfig, Limits, PresetConfig
 from serve_app.engine.pictures import fit, read_base64, read_picture
+from serve_app.engine.request import MemoryUse
 from serve_app.errors import InvalidRequest
 
 Entry = dict[str, Any]
@@ -26,6 +28,11 @@ def router(desk: Desk) -> APIRouter:
     limits = max((model.limits for model in desk.config.models.values()), key=lambda one: one.max_input_pixels)
     for path, found in listings(desk.config).items():
         routes.add_api_route(f"/{path}", _always(found), methods=["GET"], name=path)
+
+    @routes.get("/memory")
+    async def memory() -> dict[str, Any]:
+        """Bytes that the processes which draw hold, and what their machines and GPUs have."""
+        return sum_memory(await desk.service.memory())
 
     @routes.post("/options")
     async def set_options(asked: dict[str, Any]) -> None:
@@ -85,10 +92,7 @@ def listings(config: AppConfig) -> dict[str, Any]:
         "sd-vae": [],
         "upscalers": [upscaler_entry("None"), upscaler_entry("Lanczos")],
         "latent-upscale-modes": [{"name": "Latent"}],
-        "prompt-styles": [
-            {"name": name, "prompt": preset.prompt, "negative_prompt": preset.negative_prompt or ""}
-            for name, preset in config.presets.items()
-        ],
+        "prompt-styles": [style_entry(name, preset) for name, preset in config.presets.items()],
         "embeddings": {"loaded": embeddings, "skipped": {}},
         "loras": [{"name": name, "alias": name, "path": "", "metadata": {}} for name in loras],
         "hypernetworks": [],
@@ -98,7 +102,6 @@ def listings(config: AppConfig) -> dict[str, Any]:
         "scripts": {"txt2img": [], "img2img": []},
         "script-info": [],
         "options": options,
-        "memory": {"ram": {}, "cuda": {}},
     }
 
 
@@ -123,6 +126,26 @@ def schedule_entry(name: str, label: str) -> Entry:
 def upscaler_entry(name: str) -> Entry:
     """One upscaler."""
     return {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
+
+
+def sum_memory(found: Sequence[MemoryUse]) -> Entry:
+    """A1111's figures over all processes; machines and GPUs that several share count once."""
+    hosts, gpus = {one.host: one for one in found}.values(), {one.gpu: one for one in found if one.gpu}.values()
+    used, total = sum(one.ram_used for one in found), sum(one.ram_total for one in hosts)
+    ram = {"free": total - used, "used": used, "total": total}
+    if not gpus:
+        return {"ram": ram, "cuda": {"error": "unavailable"}}
+    gpu_used, gpu_total = sum(one.gpu_used for one in gpus), sum(one.gpu_total for one in gpus)
+    system = {"free": gpu_total - gpu_used, "used": gpu_used, "total": gpu_total}
+    reserved = sum(one.gpu_reserved for one in found)
+    return {"ram": ram, "cuda": {"system": system, "reserved": {"current": reserved}}}
+
+
+def style_entry(name: str, preset: PresetConfig) -> Entry:
+    """A preset as a prompt style: where its first variable stands, clients put the prompt."""
+    blanks = dict.fromkeys(preset.variables[1:], "")
+    prompt = preset.prompt.format(**dict.fromkeys(preset.variables[:1], "{prompt}"), **blanks)
+    return {"name": name, "prompt": prompt, "negative_prompt": preset.negative_prompt or ""}
 
 
 def infotext_of(content: bytes, limits: Limits) -> str:

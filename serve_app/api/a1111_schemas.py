@@ -8,9 +8,9 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Txt2ImgBody(BaseModel):
-    """`POST /sdapi/v1/txt2img`. Unknown fields are ignored, as there."""
+    """`POST /sdapi/v1/txt2img`. Unknown fields are echoed and ignored, as there; what is not available is refused."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     prompt: Annotated[
         str, Field(description="What to draw; (word:1.2), [word], BREAK and <lora:name:0.8> are read.")
@@ -63,7 +63,10 @@ class Img2ImgBody(Txt2ImgBody):
     ] = 0
     mask: Annotated[str | None, Field(description="White is repainted; base64 or data URL.")] = None
     mask_blur: Annotated[int, Field(ge=0, le=64, description="Pixels.")] = 4
-    inpainting_fill: Annotated[int, Field(description="Ignored: what is under the mask is kept as a start.")] = 1
+    inpainting_fill: Annotated[
+        int,
+        Field(ge=0, le=1, description="What is under the mask at the start: 0 the colours around it, 1 the original."),
+    ] = 0
     inpaint_full_res: Annotated[bool | int, Field(description="Draw the masked region only, at the full size.")] = False
     inpaint_full_res_padding: Annotated[int, Field(description="Pixels around the masked region.")] = 0
     inpainting_mask_invert: Annotated[int, Field(description="1 repaints what is black.")] = 0
@@ -114,15 +117,15 @@ class TaskProgressResponse(BaseModel):
     """One task's progress."""
 
     active: Annotated[bool, Field(description="It is being drawn.")]
-    queued: Annotated[bool, Field(description="Always false: what waits is not known by its name yet.")]
-    completed: Annotated[bool, Field(description="It is not being drawn (any more).")]
+    queued: Annotated[bool, Field(description="It waits for its first step.")]
+    completed: Annotated[bool, Field(description="It is neither drawn nor waiting.")]
     progress: Annotated[float | None, Field(description="0 to 1.")] = None
     eta: Annotated[float | None, Field(description="Seconds left.")] = None
     live_preview: Annotated[
         str | None, Field(description="Whether a preview is wanted; or the preview, a data URL.")
     ] = None
     id_live_preview: Annotated[int | None, Field(description="The step that the preview shows.")] = None
-    textinfo: Annotated[str | None, Field(description="Always null.")] = None
+    textinfo: Annotated[str | None, Field(description="How many are before it, while it waits.")] = None
 
 
 class PngInfoBody(BaseModel):

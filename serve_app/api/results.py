@@ -2,9 +2,11 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from serve_app.api.shapes import ProblemResponse
 from serve_app.config import ResultsConfig
 from serve_app.engine.request import MEDIA_TYPES, GeneratedImage
 from serve_app.errors import ConfigError, NotFound
+
+OURS = re.compile(r"/\d+-[0-9a-f]{32}\.[a-z]+$")
 
 
 class ResultStore:
@@ -60,13 +64,16 @@ class ResultStore:
         return hmac.new(self._secret, f"{name}:{expires}".encode(), hashlib.sha256).hexdigest()
 
     def _make_room(self, size: int) -> None:
-        found = sorted(self._files.ls(self._root, detail=True), key=lambda entry: entry["name"].rpartition("/")[2])
+        self._files.invalidate_cache()
+        entries = [entry for entry in self._files.ls(self._root, detail=True) if OURS.search(entry["name"])]
+        found = sorted(entries, key=lambda entry: entry["name"])
         total = sum(entry["size"] for entry in found) + size
         for entry in found:
             written = int(entry["name"].rpartition("/")[2].partition("-")[0])
             if total <= self._config.max_mb * 2**20 and written >= self._clock() - self._config.max_age_s:
                 return
-            self._files.rm_file(entry["name"])
+            with suppress(FileNotFoundError):  # another replica was faster
+                self._files.rm_file(entry["name"])
             total -= entry["size"]
 
 

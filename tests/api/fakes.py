@@ -15,11 +15,13 @@ from serve_app.engine.request import (
     Event,
     GeneratedImage,
     GenerationRequest,
+    MemoryUse,
     OutputSpec,
     Progress,
     Queued,
     Timings,
 )
+from serve_app.errors import Cancelled
 
 CONFIG = AppConfig.model_validate(
     {
@@ -45,7 +47,10 @@ class FakeService:
         self.config = CONFIG
         self.requests: list[GenerationRequest] = []
         self.deliveries: list[Delivery] = []
-        self.running: dict[tuple[str, str], Progress] = {}
+        self.running: dict[tuple[str, str], Queued | Progress] = {}
+        self.cut: list[tuple[str, str]] = []
+        self.stopped_seeds: set[int] = set()
+        self.machines = [MemoryUse("a", 2, 100), MemoryUse("a", 3, 100)]
         self.error: Exception | None = None
         self.late_error: Exception | None = None
         self.missing: list[str] = []
@@ -64,6 +69,8 @@ class FakeService:
                 if self.late_error is not None:
                     raise self.late_error
                 yield Progress(1, 2, 0.1, PREVIEW if delivery.previews else None)
+            if request.seed in self.stopped_seeds:
+                raise Cancelled("stopped by its owner")
             picture = np.zeros((request.height, request.width, 3), np.uint8)
             content = encode_image(picture, request.output)
             size = request.output.width, request.output.height
@@ -75,7 +82,14 @@ class FakeService:
     async def cancel(self, task: str, owner: str) -> int:
         return 1 if self.running.pop((owner, task), None) else 0
 
-    async def progress_of(self, task: str, owner: str) -> Progress | None:
+    async def cut_short(self, task: str, owner: str) -> int:
+        self.cut.append((owner, task))
+        return await self.cancel(task, owner)
+
+    async def memory(self) -> list[MemoryUse]:
+        return self.machines
+
+    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
         return self.running.get((owner, task))
 
     def note(self, line: dict[str, object]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from serve_app.engine.pictures import to_image
-from serve_app.engine.request import Progress
+from serve_app.engine.request import MemoryUse, Progress, Queued
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, half_mask, photo
 from tests.pictures import pixels
@@ -96,8 +96,59 @@ def test_progress_and_interrupt_are_the_callers_own() -> None:
     task = client.post("/internal/progress", json={"id_task": "task(1)"}).json()
     assert (task["active"], task["progress"]) == (True, 0.5)
     assert client.post("/sdapi/v1/interrupt").json() == {}
-    assert ("anyone@testclient", "latest") not in service.running
+    assert service.cut == [("anyone@testclient", "latest")]
+    service.running[("anyone@testclient", "task(2)")] = Queued(3, 7.5)
+    task = client.post("/internal/progress", json={"id_task": "task(2)"}).json()
+    assert (task["active"], task["queued"], task["completed"], task["textinfo"]) == (False, True, False, "3 before")
+    service.running[("anyone@testclient", "latest")] = Queued(0, 7.5)
+    assert client.get("/sdapi/v1/progress").json()["eta_relative"] == 7.5
     assert client.post("/internal/progress", json={"id_task": "other"}).json()["completed"]
+
+
+def test_an_interrupted_answer_has_the_images_there_are() -> None:
+    client, service = fake_app()
+    service.stopped_seeds = {8}
+    answer = client.post(TXT2IMG, json={"prompt": "x", "seed": 7, "batch_size": 3})
+    assert answer.status_code == 200
+    assert len(answer.json()["images"]) == 2
+    assert json.loads(answer.json()["info"])["all_seeds"] == [7, 9]
+    service.stopped_seeds = {7, 8, 9}
+    assert client.post(TXT2IMG, json={"prompt": "x", "seed": 7, "batch_size": 3}).status_code == 409
+
+
+def test_memory_counts_each_machine_and_gpu_once() -> None:
+    client, service = fake_app()
+    found = client.get("/sdapi/v1/memory").json()
+    assert found == {"ram": {"free": 95, "used": 5, "total": 100}, "cuda": {"error": "unavailable"}}
+    service.machines = [MemoryUse("a", 2, 100, "a/0", 40, 80, 10), MemoryUse("a", 3, 100, "a/0", 40, 80, 20)]
+    assert client.get("/sdapi/v1/memory").json()["cuda"] == {
+        "system": {"free": 40, "used": 40, "total": 80},
+        "reserved": {"current": 30},
+    }
+
+
+def test_fields_that_ask_for_nothing_are_taken_and_echoed() -> None:
+    client, _ = fake_app()
+    idle = {"s_churn": 0, "s_noise": 1, "alwayson_scripts": {}, "hr_sampler_name": "Euler", "tiling": False}
+    answer = client.post(TXT2IMG, json={"prompt": "x", "my_ui": "1.0", **idle})
+    assert answer.status_code == 200
+    assert answer.json()["parameters"]["my_ui"] == "1.0"
+
+
+@pytest.mark.parametrize(("fill", "kept"), [(0, False), (1, True)])
+def test_the_start_under_the_mask_is_the_original_or_what_surrounds_it(fill: int, kept: bool) -> None:
+    client, service = fake_app()
+    picture = Image.new("RGB", (64, 64), "blue")
+    picture.paste("red", (16, 16, 48, 48))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (8, 8, 56, 56))
+    body = {"prompt": "x", "init_images": [send(picture)], "mask": send(mask), "mask_blur": 0, "inpainting_fill": fill}
+    assert client.post("/sdapi/v1/img2img", json={**body, "width": 64, "height": 64}).status_code == 200
+    init = service.requests[0].init
+    assert init is not None
+    start = to_image(init.picture)
+    assert start.getpixel((32, 32)) == ((255, 0, 0) if kept else (0, 0, 255))
+    assert start.getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_a_files_infotext_is_read_back() -> None:
@@ -127,7 +178,6 @@ def test_a_files_infotext_is_read_back() -> None:
         "cmd-flags",
         "scripts",
         "script-info",
-        "memory",
         "options",
     ],
 )
@@ -140,7 +190,9 @@ def test_the_small_lists_answer(path: str) -> None:
 
 def test_presets_are_prompt_styles() -> None:
     client, service = fake_app()
-    assert client.get("/sdapi/v1/prompt-styles").json()[0]["name"] == "avatar"
+    assert client.get("/sdapi/v1/prompt-styles").json() == [
+        {"name": "avatar", "prompt": "portrait of {prompt}, comic style", "negative_prompt": ""}
+    ]
     assert client.post(TXT2IMG, json={"prompt": "a man", "styles": ["avatar"]}).status_code == 200
     assert service.requests[0].prompt == "portrait of a man, comic style"
 
@@ -157,6 +209,9 @@ def test_a_picture_is_enlarged() -> None:
         ({"sampler_name": "DPM adaptive"}, 404, "Sampler not found"),
         ({"tiling": True}, 422, "tiling: must be left out"),
         ({"script_name": "x"}, 422, "script_name: must be left out"),
+        ({"s_churn": 0.5}, 422, "s_churn: must be left out"),
+        ({"s_noise": 1.1}, 422, "s_noise: must be left out"),
+        ({"enable_hr": True, "hr_prompt": "other"}, 422, "hr_prompt: must be left out"),
         ({"styles": ["none"]}, 422, "styles: must be among avatar"),
         (
             {"override_settings": {"sd_model_checkpoint": "gone"}},
@@ -191,6 +246,7 @@ def test_only_the_masked_region_is_drawn_and_the_rest_is_the_original() -> None:
         "mask": send(mask),
         "mask_blur": 0,
         "inpaint_full_res": True,
+        "inpainting_fill": 1,
         "inpaint_full_res_padding": 10,
         "width": 128,
         "height": 128,

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -116,6 +117,7 @@ def test_the_webuiapi_package(served: str) -> None:
     assert api.get_options()["sd_model_checkpoint"] == "emoji"
     api.set_options({"sd_model_checkpoint": "emoji"})
     assert api.get_progress()["progress"] == 0
+    assert api.get_memory()["ram"]["total"] > api.get_memory()["ram"]["used"] > 0
     assert api.extra_single_image(photo(32, 32), upscaler_1="Lanczos", upscaling_resize=2).image.size == (64, 64)
 
 
@@ -135,7 +137,8 @@ def test_progress_and_interruption_while_an_image_is_drawn(served: str) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(found["current_image"]))).size == (128, 128)
     assert client.post("/sdapi/v1/interrupt").json() == {}
     thread.join(60)
-    assert answers[0].status_code == 409
+    assert answers[0].status_code == 200
+    assert pixels(base64.b64decode(answers[0].json()["images"][0])).shape == (128, 128, 3), "as far as it was"
     wait_until(lambda: rows_in_flight("emoji") == 0)
 
 
@@ -168,6 +171,30 @@ def test_whoever_hangs_up_frees_their_rows(served: str, path: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{served}{path}", json=body, timeout=1.0)
     wait_until(lambda: rows_in_flight("emoji") == 0, 20)
+
+
+def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd: Path) -> None:
+    from tests.deployments.conftest import tiny_model
+
+    model = tiny_model(tiny_sd, replicas={"max_ongoing_requests": 1})
+    client = deploy({"default_model": "t", "models": {"t": model}})
+    long = {"prompt": "x", "num_inference_steps": 150, "sampler": "heun", "width": 128, "height": 128}
+    events = {"Accept": "text/event-stream"}
+    with (
+        client.stream("POST", "/v1/generate", json={**long, "id": "first", "num_images": 8}, headers=events) as first,
+        client.stream("POST", "/v1/generate", json={**long, "id": "second"}, headers=events) as second,
+    ):
+        drawn, waiting = first.iter_lines(), second.iter_lines()
+        assert next(drawn) == "event: queued"
+        assert next(waiting) == "event: queued"
+        assert json.loads(next(waiting).removeprefix("data: "))["position"] > 0, "behind the first's other images"
+        task = client.post("/internal/progress", json={"id_task": "second"}).json()
+        assert (task["queued"], task["completed"]) == (True, False)
+        assert client.delete("/v1/generate/second").json() == {"id": "second", "stopped": 1}
+        assert [line for line in waiting if line.startswith("event: ")] == ["event: error"]
+        assert client.delete("/v1/generate/first").json()["stopped"] > 1, "drawn and waiting ones"
+        assert [line for line in drawn if line.startswith("event: ")][-1] == "event: error"
+    assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200, "nothing is left behind"
 
 
 def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
