@@ -55,9 +55,8 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
         return
     averaged = denoiser.new_denoiser(tokenizer)
     averaged.load_state_dict(torch.load(cache / "denoiser.pt", weights_only=True)["ema"])
-    autoencoder.load_decoder(vae, cache)
     averaged.eval()
-    export.export(export.assemble(vae, averaged, tokenizer, latents), model)
+    export.export(export.assemble(autoencoder.load_sharpened(vae, cache), averaged, tokenizer, latents), model)
 
 
 if __name__ == "__main__":

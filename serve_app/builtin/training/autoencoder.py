@@ -1,9 +1,10 @@
-"""Stage 1: the autoencoder. Crops first (cheap), then whole pictures, then the decoder alone on fixed latents.
+"""Stage 1: the autoencoder. Crops first (cheap), then whole pictures, then the decoder alone, and a deeper one.
 
 Whole pictures matter: group norm's statistics over a crop are not those over a picture, and trained on crops alone
-whole pictures lose colour. The last stage leaves the latents as they are, so the denoiser stays valid.
+whole pictures lose colour. The decoder's stages leave the latents as they are, so the denoiser stays valid.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,36 @@ from serve_app.builtin.training.icons import compose
 CROPS = Schedule(steps=1800, learning_rate=1.5e-3)
 WHOLE = Schedule(steps=3000, learning_rate=1.5e-3)
 DECODER = Schedule(steps=4000, learning_rate=1e-3)
+DEEPER = Schedule(steps=5000, learning_rate=1e-3)
 
 PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)
 
 
-def new_autoencoder() -> AutoencoderKL:
-    """Untrained; 2.6M parameters, factor 8, 4 latent channels."""
+def new_autoencoder(layers: int = 1) -> AutoencoderKL:
+    """Untrained; factor 8, 4 latent channels; with one layer a block 2.6M parameters."""
     config: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
         "block_out_channels": (16, 32, 64, 128),
-        "layers_per_block": 1,
+        "layers_per_block": layers,
         "latent_channels": 4,
         "norm_num_groups": 8,
         "sample_size": 128,
         "mid_block_add_attention": False,
     }
     return AutoencoderKL(**config)
+
+
+def deepen(vae: AutoencoderKL) -> AutoencoderKL:
+    """The same function with a second layer in each block: what is new adds nothing until it is trained."""
+    deeper = new_autoencoder(layers=2)
+    known = vae.state_dict()
+    deeper.load_state_dict(known, strict=False)
+    with torch.no_grad():
+        for name, weight in deeper.named_parameters():
+            if name not in known and ".conv2." in name:
+                weight.zero_()
+    return deeper
 
 
 def draw_pictures(pixels: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
@@ -71,9 +85,20 @@ def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
     return vae.eval()
 
 
-def train_decoder(vae: Any, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
-    """Sharpen the decoder while the encoder, and so every latent, stays as it is."""
-    modules = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+def train_decoder(vae: AutoencoderKL, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
+    """Sharpen the decoder while the encoder, and so every latent, stays as it is; then make it deeper, and again."""
+    _sharpen(vae, pixels, DECODER, folder / "vae-decoder.pt")
+    deeper = deepen(vae)
+    _sharpen(deeper, pixels, DEEPER, folder / "vae-deeper.pt")
+    return deeper.eval()
+
+
+def _decoder_of(vae: Any) -> nn.ModuleDict:
+    return nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+
+
+def _sharpen(vae: Any, pixels: torch.Tensor, schedule: Schedule, path: Path) -> None:
+    """One stage of the decoder."""
 
     def loss_at(_: int, generator: torch.Generator) -> torch.Tensor:
         picture = draw_pictures(pixels, 8, 128, generator)
@@ -85,8 +110,7 @@ def train_decoder(vae: Any, pixels: torch.Tensor, folder: Path) -> AutoencoderKL
         # The squared error would rather blur an edge than miss it by a pixel.
         return F.l1_loss(drawn.float(), picture)
 
-    train(modules, loss_at, DECODER, folder / "vae-decoder.pt")
-    return vae.eval()
+    train(_decoder_of(vae), loss_at, schedule, path)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
@@ -96,9 +120,11 @@ def load_autoencoder(folder: Path) -> AutoencoderKL:
     return vae.eval()
 
 
-def load_decoder(vae: Any, folder: Path) -> None:
-    """Give `vae` the sharpened decoder where that stage has run."""
-    path = folder / "vae-decoder.pt"
-    if path.exists():
-        modules = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
-        modules.load_state_dict(torch.load(path, weights_only=True)["modules"])
+def load_sharpened(vae: AutoencoderKL, folder: Path) -> AutoencoderKL:
+    """`vae` with the decoder of the latest stage that has run, itself where none has."""
+    for name, step in (("vae-deeper.pt", deepen), ("vae-decoder.pt", copy.deepcopy)):
+        if (folder / name).exists():
+            found = step(vae)
+            _decoder_of(found).load_state_dict(torch.load(folder / name, weights_only=True)["modules"])
+            return found.eval()
+    return vae
