@@ -10,6 +10,7 @@ from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.tracing import ImageSpans, start_tracing
 from serve_app.engine.drawing import Drawing
 from serve_app.engine.engine import Engine
+from serve_app.engine.loop import LoopCounters
 from serve_app.engine.request import Delivery, Event, GenerationRequest, MemoryUse, Progress, Queued
 from serve_app.engine.trajectory import OnProgress
 from serve_app.errors import Cancelled
@@ -100,9 +101,9 @@ class ModelReplica:
         """Raises where the engine has died or hangs; Serve then replaces the replica."""
         await asyncio.to_thread(self._engine.check_health)
 
-    def in_flight(self) -> int:
-        """UNet rows being denoised now."""
-        return self._engine.counters.rows_in_flight
+    def counters(self) -> LoopCounters:
+        """What the engine has done so far, and the rows being denoised now."""
+        return self._engine.counters
 
     def __del__(self) -> None:
         if hasattr(self, "_metrics"):

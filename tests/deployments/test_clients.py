@@ -18,7 +18,7 @@ import webuiapi
 from PIL import Image
 
 from tests.deployments.conftest import Deploy
-from tests.deployments.test_serving import rows_in_flight, wait_until
+from tests.deployments.test_serving import counters, rows_in_flight, wait_until
 from tests.engine.samples import as_file, half_mask, photo
 from tests.pictures import pixels
 
@@ -158,19 +158,31 @@ def test_our_stream_and_its_delete(served: str) -> None:
     assert client.post("/v1/presets/on-blue", json={"variables": {"subject": "red apple"}}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/generate", "/v1/images/generations", "/sdapi/v1/txt2img", "/txt2img/"])
-def test_whoever_hangs_up_frees_their_rows(served: str, path: str) -> None:
-    many = {"num_inference_steps": 150, "steps": 150, "sampler": "heun", "sampler_name": "Heun"}
-    known = {
-        "/v1/generate": ("num_inference_steps", "sampler"),
-        "/txt2img/": ("num_inference_steps", "sampler"),
-        "/v1/images/generations": ("num_inference_steps",),
-        "/sdapi/v1/txt2img": ("steps", "sampler_name"),
-    }[path]
-    body = {"prompt": "red apple", **{name: many[name] for name in known}}
+OURS = {"num_inference_steps": 150, "sampler": "heun"}
+A1111 = {"steps": 150, "sampler_name": "Heun", "width": 128, "height": 128}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/generate", OURS),
+        ("/txt2img/", OURS),
+        ("/v1/images/generations", {"num_inference_steps": 150}),
+        ("/sdapi/v1/txt2img", A1111),
+        (
+            "/sdapi/v1/img2img",
+            {**A1111, "denoising_strength": 1.0, "init_images": [base64.b64encode(as_file(photo())).decode()]},
+        ),
+    ],
+)
+def test_whoever_hangs_up_frees_their_rows(served: str, path: str, fields: dict[str, Any]) -> None:
+    before = counters("emoji")
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{served}{path}", json=body, timeout=1.0)
-    wait_until(lambda: rows_in_flight("emoji") == 0, 20)
+        httpx.post(f"{served}{path}", json={"prompt": "red apple", **fields}, timeout=1.0)
+    wait_until(lambda: counters("emoji").cancelled == before.cancelled + 1)
+    after = counters("emoji")
+    assert after.rows_in_flight == 0
+    assert after.steps - before.steps < 150, "in the middle of it"
 
 
 def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd: Path) -> None:

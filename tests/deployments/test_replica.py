@@ -52,8 +52,8 @@ def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path)
         async with aclosing(replica.generate(asked, Delivery(progress=True))) as events:  # pyright: ignore
             assert isinstance(await anext(events), Queued)
             assert isinstance(await anext(events), Progress)
-            assert replica.in_flight() == 2
-        while replica.in_flight():
+            assert replica.counters().rows_in_flight == 2
+        while replica.counters().rows_in_flight:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(leave(), 30))
@@ -115,7 +115,7 @@ def test_a_named_task_tells_its_owner_how_far_it_is_and_can_be_stopped(replica: 
                         stopped += await replica.cancel("mine", "me")
             assert stopped == 1
         assert await replica.progress_of("mine", "me") is None
-        while replica.in_flight():
+        while replica.counters().rows_in_flight:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(run(), 60))
@@ -137,4 +137,4 @@ def test_a_task_that_is_cut_short_gives_the_picture_as_far_as_it_is(replica: Mod
     told, image = asyncio.run(asyncio.wait_for(run(), 60))
     assert pixels(image).shape == (64, 64, 3)
     assert told[-1].step < 100
-    assert replica.in_flight() == 0
+    assert replica.counters().rows_in_flight == 0

@@ -13,6 +13,7 @@ import ray
 from PIL import Image
 from ray import serve
 
+from serve_app.engine.loop import LoopCounters
 from tests.deployments.conftest import Deploy, tiny_model
 
 SLOW = {"prompt": "a cat", "num_inference_steps": 140, "seed": 1, "sampler": "heun"}
@@ -22,8 +23,12 @@ def app_args(**models: object) -> dict[str, object]:
     return {"default_model": next(iter(models)), "models": models}
 
 
+def counters(model: str) -> LoopCounters:
+    return serve.get_deployment_handle(f"model-{model}", "darkroom").counters.remote().result()
+
+
 def rows_in_flight(model: str) -> int:
-    return serve.get_deployment_handle(f"model-{model}", "darkroom").in_flight.remote().result()
+    return counters(model).rows_in_flight
 
 
 def kill_replicas(deployment: str) -> None:
