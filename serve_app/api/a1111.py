@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's `/sdapi/v1`: drawing, progress and interruption."""
+"""AUTOMATIC1111's `/sdapi/v1/txt2img` and `img2img`."""
 
 import base64
 import json
@@ -9,40 +9,17 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.a1111_inpaint import Overlay, plan
-from serve_app.api.a1111_schemas import (
-    ImagesResponse,
-    Img2ImgBody,
-    ProgressResponse,
-    ProgressState,
-    TaskProgressBody,
-    TaskProgressResponse,
-    Txt2ImgBody,
-)
+from serve_app.api.a1111_progress import LATEST
+from serve_app.api.a1111_schemas import REFUSALS, ImagesResponse, Img2ImgBody, Txt2ImgBody
 from serve_app.api.a1111_wishes import model_of, read_wish, with_images
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import with_infotext
-from serve_app.api.shapes import A1111Problem
-from serve_app.engine.request import Delivery, GenerationRequest, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve_all
 from serve_app.engine.wish import Wish
 
-LATEST = "latest"
-"""The task of a request that names none."""
 PREVIEWS = 6
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": A1111Problem, "description": text}
-    for status, text in {
-        401: "no valid key",
-        404: "no such sampler",
-        409: "interrupted",
-        413: "body over the limit",
-        422: "a field is out of its limit, or the picture was refused",
-        429: "the queue is full, or a limit of the key is reached",
-        500: "this image could not be drawn",
-        503: "warming up or draining",
-    }.items()
-}
 
 
 def router(desk: Desk) -> APIRouter:
@@ -61,47 +38,6 @@ def router(desk: Desk) -> APIRouter:
         repainting = plan(body, config.limits)
         wish = with_images(read_wish(body, desk.config), body, repainting, config)
         return await draw(desk, request, body, wish, repainting.overlay)
-
-    @routes.get("/sdapi/v1/progress")
-    async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
-        """How far the caller's latest request without a task id is."""
-        found = await desk.progress_of(caller_of(request.scope), LATEST)
-        if found is None:
-            return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
-        if isinstance(found, Queued):
-            state = ProgressState(job=LATEST, job_count=1)
-            return ProgressResponse(progress=0.0, eta_relative=found.estimated_start_s, state=state)
-        picture = base64.b64encode(found.preview).decode() if found.preview and not skip_current_image else None
-        state = ProgressState(job=LATEST, job_count=1, sampling_step=found.step, sampling_steps=found.steps)
-        return ProgressResponse(
-            progress=found.step / found.steps, eta_relative=found.eta_s, state=state, current_image=picture
-        )
-
-    @routes.post("/internal/progress")
-    async def task_progress(body: TaskProgressBody, request: Request) -> TaskProgressResponse:
-        """How far a task of the caller's is, by its `force_task_id`."""
-        found = await desk.progress_of(caller_of(request.scope), body.id_task)
-        if found is None:
-            return TaskProgressResponse(active=False, queued=False, completed=True)
-        if isinstance(found, Queued):
-            return TaskProgressResponse(active=False, queued=True, completed=False, textinfo=f"{found.position} before")
-        picture = base64.b64encode(found.preview).decode() if found.preview and body.live_preview else None
-        return TaskProgressResponse(
-            active=True,
-            queued=False,
-            completed=False,
-            progress=found.step / found.steps,
-            eta=found.eta_s,
-            live_preview=f"data:image/png;base64,{picture}" if picture else None,
-            id_live_preview=found.step,
-        )
-
-    @routes.post("/sdapi/v1/interrupt")
-    @routes.post("/sdapi/v1/skip")
-    async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
-        """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
-        await desk.cut_short(caller_of(request.scope), task)
-        return {}
 
     return routes
 

@@ -9,12 +9,11 @@ from fastapi import APIRouter
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from serve_app.api.a1111 import REFUSALS
-from serve_app.api.a1111_schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
+from serve_app.api.a1111_schemas import REFUSALS, PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
-from serve_app.config import AppConfig, Limits, PresetConfig
+from serve_app.config import AppConfig, Limits, ModelConfig, PresetConfig
 from serve_app.engine.pictures import fit, read_base64, read_picture
 from serve_app.engine.request import MemoryUse
 from serve_app.errors import InvalidRequest
@@ -61,34 +60,16 @@ def router(desk: Desk) -> APIRouter:
 
 def listings(config: AppConfig) -> dict[str, Any]:
     """Every list that only tells what is configured, by its path."""
-    models = [
-        {
-            "title": name,
-            "model_name": name,
-            "hash": None,
-            "sha256": None,
-            "filename": model.source,
-            "config": None,
-        }
-        for name, model in config.models.items()
-    ]
     loras = sorted({name for model in config.models.values() for name in model.loras})
     embeddings = {
         name: {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
         for model in config.models.values()
         for name in model.embeddings
     }
-    options = {
-        "sd_model_checkpoint": config.default_model,
-        "sd_checkpoint_hash": "",
-        "sd_vae": "Automatic",
-        "CLIP_stop_at_last_layers": config.models[config.default_model].defaults.clip_skip + 1,
-        "samples_format": "png",
-    }
     return {
         "samplers": [sampler_entry(name, label) for name, label in SAMPLER_LABELS.items()],
         "schedulers": [schedule_entry(name, label) for name, label in SCHEDULE_LABELS.items()],
-        "sd-models": models,
+        "sd-models": [model_entry(name, model) for name, model in config.models.items()],
         "sd-vae": [],
         "upscalers": [upscaler_entry("None"), upscaler_entry("Lanczos")],
         "latent-upscale-modes": [{"name": "Latent"}],
@@ -101,8 +82,25 @@ def listings(config: AppConfig) -> dict[str, Any]:
         "cmd-flags": {"api": True, "listen": True},
         "scripts": {"txt2img": [], "img2img": []},
         "script-info": [],
-        "options": options,
+        "options": options_of(config),
     }
+
+
+def options_of(config: AppConfig) -> Entry:
+    """The few options that are true of a server without any."""
+    return {
+        "sd_model_checkpoint": config.default_model,
+        "sd_checkpoint_hash": "",
+        "sd_vae": "Automatic",
+        "CLIP_stop_at_last_layers": config.models[config.default_model].defaults.clip_skip + 1,
+        "samples_format": "png",
+    }
+
+
+def model_entry(name: str, model: ModelConfig) -> Entry:
+    """One checkpoint, by its configured name."""
+    unknown = dict.fromkeys(("hash", "sha256", "config"))
+    return {"title": name, "model_name": name, "filename": model.source, **unknown}
 
 
 def _always(found: Any) -> Any:

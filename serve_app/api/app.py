@@ -9,7 +9,19 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.api import a1111, a1111_lists, generate, health, openai, presets, problems, results, txt2img
+from serve_app.api import (
+    a1111,
+    a1111_lists,
+    a1111_progress,
+    generate,
+    health,
+    openai,
+    openai_models,
+    presets,
+    problems,
+    results,
+    txt2img,
+)
 from serve_app.api.access_log import AccessLog
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.callers import Doorkeeper, read_keys
@@ -55,7 +67,7 @@ def create_app(service: Service, secret: str = "", provider: TracerProvider | No
     problems.install(app)
     desk = Desk(service, Limiter(1 / config.ingress.num_replicas))
     store = ResultStore(config.results, secret.encode())
-    for module in (txt2img, generate, presets, a1111, a1111_lists):
+    for module in (txt2img, generate, presets, a1111, a1111_progress, a1111_lists, openai_models):
         app.include_router(module.router(desk))
     app.include_router(openai.router(desk, store))
     app.include_router(results.router(store))

@@ -1,4 +1,4 @@
-"""The OpenAI Images API: generations, edits, variations, models; partial images are real ones."""
+"""The OpenAI Images API: generations, edits, variations; partial images are real ones."""
 
 import base64
 import json
@@ -17,36 +17,22 @@ from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import begun, with_heartbeats, with_infotext
 from serve_app.api.openai_schemas import (
+    REFUSALS,
     EditsBody,
     GenerationsBody,
     ImageItem,
     ImagesResponse,
-    ModelItem,
-    ModelList,
     OpenAIBody,
     count_usage,
 )
 from serve_app.api.results import ResultStore
-from serve_app.api.shapes import OpenAIProblemResponse, openai_problem
+from serve_app.api.shapes import openai_problem
 from serve_app.engine.pictures import mask_from_alpha
 from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Progress
 from serve_app.engine.resolve import resolve_all
 from serve_app.engine.wish import Wish
 from serve_app.errors import DarkroomError, InvalidRequest
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": OpenAIProblemResponse, "description": text}
-    for status, text in {
-        400: "a field is missing or out of its limit, or the picture was refused",
-        401: "no valid key",
-        404: "no such model",
-        409: "stopped by its owner",
-        413: "body over the limit",
-        429: "the queue is full, or a limit of the key is reached",
-        500: "this image could not be drawn",
-        503: "warming up or draining",
-    }.items()
-}
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"description": "The images, or with `stream` their events", "content": {"text/event-stream": {}}},
     **REFUSALS,
@@ -89,17 +75,6 @@ def router(desk: Desk, store: ResultStore) -> APIRouter:
         """Draw an image anew, without a prompt."""
         body = read_form(OpenAIBody, await request.form())
         return await respond(desk, store, request, body, read_wish(body, image=await image.read()), "image_edit")
-
-    @routes.get("/v1/models", responses={401: REFUSALS[401]})
-    async def models() -> ModelList:
-        """Every model, and every name that stands for one."""
-        return ModelList(data=[ModelItem(id=name) for name in (*desk.config.models, *desk.config.aliases)])
-
-    @routes.get("/v1/models/{name}", responses={key: REFUSALS[key] for key in (401, 404)})
-    async def model(name: str) -> ModelItem:
-        """One model."""
-        desk.model_name(name)
-        return ModelItem(id=name)
 
     return routes
 

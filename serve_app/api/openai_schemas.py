@@ -1,9 +1,24 @@
 """What the OpenAI Images API takes and gives."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.api.shapes import OpenAIProblemResponse
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": OpenAIProblemResponse, "description": text}
+    for status, text in {
+        400: "a field is missing or out of its limit, or the picture was refused",
+        401: "no valid key",
+        404: "no such model",
+        409: "stopped by its owner",
+        413: "body over the limit",
+        429: "the queue is full, or a limit of the key is reached",
+        500: "this image could not be drawn",
+        503: "warming up or draining",
+    }.items()
+}
 Size = Annotated[str, Field(pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$", description="auto or WIDTHxHEIGHT, pixels.")]
 
 

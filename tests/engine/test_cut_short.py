@@ -1,29 +1,14 @@
 """Ending an image early: what the model takes it to be by then is decoded, and nobody else notices."""
 
-from pathlib import Path
-from typing import Any
-
-import pytest
 import torch
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.wish import HiresWish
 from serve_app.models.family import DenoisingBatch
-from serve_app.models.loading import load_family
-from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.engine.samples import as_file, half_mask, photo
-from tests.engine.test_engine import Spied, hold
+from tests.engine.spied import Spied, hold
 from tests.pictures import difference, pixels
-
-
-@pytest.fixture
-def spied(tiny_sd: Path) -> Any:
-    config = tiny_config(tiny_sd)
-    family = Spied(load_family(config))
-    with Engine(family, config) as engine:
-        family.forget()
-        yield engine, family
 
 
 def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tuple[Engine, Spied]) -> None:

@@ -1,7 +1,6 @@
 """The engine as a library: joining, leaving, failing, stopping."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -14,60 +13,12 @@ from serve_app.engine.request import Progress
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.engine.wish import Wish
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
-from serve_app.models.family import DenoisingBatch, Prompt
+from serve_app.models.family import DenoisingBatch
 from serve_app.models.loading import load_family
 from tests.conftest import tiny_config
 from tests.engine.requests import request
+from tests.engine.spied import Spied, hold
 from tests.pictures import difference, pixels
-
-
-class Spied:
-    """A family that lets a test watch, hold up or spoil its calls."""
-
-    def __init__(self, family: Any) -> None:
-        self._family = family
-        self.batches: list[DenoisingBatch] = []
-        self.encoded: list[int] = []
-        self.before_predict: Callable[[DenoisingBatch], None] = lambda _: None
-        self.spoil: Callable[[DenoisingBatch, torch.Tensor], torch.Tensor] = lambda _, output: output
-
-    def forget(self) -> None:
-        """What was called so far, as by an engine that measures its steps."""
-        self.batches.clear()
-        self.encoded.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._family, name)
-
-    def encode(self, prompts: list[Prompt]) -> Any:
-        self.encoded.append(len(prompts))
-        return self._family.encode(prompts)
-
-    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
-        self.before_predict(batch)
-        self.batches.append(batch)
-        return self.spoil(batch, self._family.predict(batch))
-
-
-@pytest.fixture
-def spied(tiny_sd: Path) -> Any:
-    config = tiny_config(tiny_sd)
-    family = Spied(load_family(config))
-    with Engine(family, config) as engine:
-        family.forget()
-        yield engine, family
-
-
-def hold(family: Spied) -> tuple[threading.Event, threading.Event]:
-    """Stop the engine inside its next forward: `reached` is set there, and it goes on once `go` is set."""
-    reached, go = threading.Event(), threading.Event()
-
-    def wait(_: DenoisingBatch) -> None:
-        reached.set()
-        assert go.wait(30)
-
-    family.before_predict = wait
-    return reached, go
 
 
 def test_ten_lines_draw_a_picture(tiny_sd: Path) -> None:

@@ -1,0 +1,68 @@
+"""AUTOMATIC1111's progress and interruption: of the caller's own task, by its name or the latest without one."""
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from serve_app.api.a1111_schemas import (
+    REFUSALS,
+    ProgressResponse,
+    ProgressState,
+    TaskProgressBody,
+    TaskProgressResponse,
+)
+from serve_app.api.callers import caller_of
+from serve_app.api.desk import Desk
+from serve_app.engine.request import Queued
+
+LATEST = "latest"
+"""The task of a request that names none."""
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
+
+    @routes.get("/sdapi/v1/progress")
+    async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
+        """How far the caller's latest request without a task id is."""
+        found = await desk.progress_of(caller_of(request.scope), LATEST)
+        if found is None:
+            return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
+        if isinstance(found, Queued):
+            state = ProgressState(job=LATEST, job_count=1)
+            return ProgressResponse(progress=0.0, eta_relative=found.estimated_start_s, state=state)
+        picture = base64.b64encode(found.preview).decode() if found.preview and not skip_current_image else None
+        state = ProgressState(job=LATEST, job_count=1, sampling_step=found.step, sampling_steps=found.steps)
+        return ProgressResponse(
+            progress=found.step / found.steps, eta_relative=found.eta_s, state=state, current_image=picture
+        )
+
+    @routes.post("/internal/progress")
+    async def task_progress(body: TaskProgressBody, request: Request) -> TaskProgressResponse:
+        """How far a task of the caller's is, by its `force_task_id`."""
+        found = await desk.progress_of(caller_of(request.scope), body.id_task)
+        if found is None:
+            return TaskProgressResponse(active=False, queued=False, completed=True)
+        if isinstance(found, Queued):
+            return TaskProgressResponse(active=False, queued=True, completed=False, textinfo=f"{found.position} before")
+        picture = base64.b64encode(found.preview).decode() if found.preview and body.live_preview else None
+        return TaskProgressResponse(
+            active=True,
+            queued=False,
+            completed=False,
+            progress=found.step / found.steps,
+            eta=found.eta_s,
+            live_preview=f"data:image/png;base64,{picture}" if picture else None,
+            id_live_preview=found.step,
+        )
+
+    @routes.post("/sdapi/v1/interrupt")
+    @routes.post("/sdapi/v1/skip")
+    async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
+        """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
+        await desk.cut_short(caller_of(request.scope), task)
+        return {}
+
+    return routes
