@@ -9,24 +9,14 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.api import (
-    a1111,
-    a1111_lists,
-    a1111_progress,
-    generate,
-    health,
-    openai,
-    openai_models,
-    presets,
-    problems,
-    results,
-    txt2img,
-)
+from serve_app.api import generate, health, presets, problems, results, txt2img
+from serve_app.api.a1111 import drawing, lists, progress
 from serve_app.api.access_log import AccessLog
 from serve_app.api.body_limit import BodyLimit
 from serve_app.api.callers import Doorkeeper, read_keys
 from serve_app.api.desk import Desk
 from serve_app.api.limiter import Limiter
+from serve_app.api.openai import images, models
 from serve_app.api.results import ResultStore
 from serve_app.api.service import Service
 from serve_app.api.tracing import add_tracing
@@ -67,9 +57,9 @@ def create_app(service: Service, secret: str = "", provider: TracerProvider | No
     problems.install(app)
     desk = Desk(service, Limiter(1 / config.ingress.num_replicas))
     store = ResultStore(config.results, secret.encode())
-    for module in (txt2img, generate, presets, a1111, a1111_progress, a1111_lists, openai_models):
+    for module in (txt2img, generate, presets, drawing, progress, lists, models):
         app.include_router(module.router(desk))
-    app.include_router(openai.router(desk, store))
+    app.include_router(images.router(desk, store))
     app.include_router(results.router(store))
     app.include_router(health.router(service))
     return app

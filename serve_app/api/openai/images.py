@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import begun, with_heartbeats, with_infotext
-from serve_app.api.openai_schemas import (
+from serve_app.api.openai.schemas import (
     REFUSALS,
     EditsBody,
     GenerationsBody,

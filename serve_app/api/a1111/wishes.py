@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from serve_app.api.a1111_inpaint import Repainting
-from serve_app.api.a1111_schemas import Img2ImgBody, Txt2ImgBody
+from serve_app.api.a1111.inpaint import Repainting
+from serve_app.api.a1111.schemas import Img2ImgBody, Txt2ImgBody
 from serve_app.api.desk import Desk
 from serve_app.api.names import read_a1111_names
 from serve_app.config import AppConfig, ModelConfig

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from serve_app.api.desk import Desk
-from serve_app.api.openai_schemas import REFUSALS, ModelItem, ModelList
+from serve_app.api.openai.schemas import REFUSALS, ModelItem, ModelList
 
 
 def router(desk: Desk) -> APIRouter:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from serve_app.api.a1111_schemas import REFUSALS, PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
+from serve_app.api.a1111.schemas import REFUSALS, PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from serve_app.api.a1111_schemas import (
+from serve_app.api.a1111.schemas import (
     REFUSALS,
     ProgressResponse,
     ProgressState,

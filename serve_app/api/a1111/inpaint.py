@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from serve_app.api.a1111_schemas import Img2ImgBody
+from serve_app.api.a1111.schemas import Img2ImgBody
 from serve_app.config import Limits
 from serve_app.engine.images import encode_image, open_image
 from serve_app.engine.pictures import fit, read_base64, read_picture

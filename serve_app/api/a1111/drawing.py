@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.a1111_inpaint import Overlay, plan
-from serve_app.api.a1111_progress import LATEST
-from serve_app.api.a1111_schemas import REFUSALS, ImagesResponse, Img2ImgBody, Txt2ImgBody
-from serve_app.api.a1111_wishes import model_of, read_wish, with_images
+from serve_app.api.a1111.inpaint import Overlay, plan
+from serve_app.api.a1111.progress import LATEST
+from serve_app.api.a1111.schemas import REFUSALS, ImagesResponse, Img2ImgBody, Txt2ImgBody
+from serve_app.api.a1111.wishes import model_of, read_wish, with_images
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import with_infotext
