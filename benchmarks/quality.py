@@ -16,8 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from answers import draw_wishes, kept_distance, keyword_share, negative_effect, reconstruction_l1
+from answers import (
+    draw_wishes,
+    kept_distance,
+    keyword_share,
+    megabytes,
+    negative_effect,
+    picture_seconds,
+    reconstruction_l1,
+)
 
+from serve_app.builtin import BUILTIN_MODELS
 from serve_app.builtin.training.captions import COLOUR_NAMES, COLOURS, held_out, on_background
 from serve_app.builtin.training.icons import Icon, compose, fetch_packages, load_icons, render_all
 from serve_app.config import Defaults, ModelConfig
@@ -89,6 +98,11 @@ def print_answers(
         ("a thing's colour as its negative prompt: levels less of it", f"{negative_effect(engine):.0f}"),
         ("image to image, strength 0.2: levels from the given", f"{kept_distance(engine, icons, pixels, 0.2):.1f}"),
         ("image to image, strength 0.8: levels from the given", f"{kept_distance(engine, icons, pixels, 0.8):.1f}"),
+    ]
+    cores = torch.get_num_threads()
+    rows += [
+        (f"a 25-step picture alone, torch on {cores} threads, seconds", f"{picture_seconds(engine):.2f}"),
+        ("the whole model's files, MB", f"{megabytes(BUILTIN_MODELS['emoji']):.0f}"),
     ]
     print("\n| what | measured |\n|---|---|")
     for name, value in rows:
