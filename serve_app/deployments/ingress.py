@@ -75,12 +75,15 @@ class Ingress:
     async def _attempt(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
         """Events of one replica, after those of waiting for it. Closing the iterator stops that replica's work."""
         response = self._streams[request.model].generate.remote(request, delivery)
+        finished = False
         try:
             async with aclosing(self._lines[request.model].wait(response, delivery)) as events:  # pyright: ignore[reportArgumentType]
                 async for event in events:
+                    finished = isinstance(event, GeneratedImage)
                     yield event
         except (asyncio.CancelledError, GeneratorExit, Cancelled):
-            response.cancel()
+            if not finished:
+                response.cancel()
             raise
 
     async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
