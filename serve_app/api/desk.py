@@ -11,7 +11,8 @@ from serve_app.api.limiter import Limiter
 from serve_app.api.service import Service
 from serve_app.api.tracing import current_traceparent
 from serve_app.config import AppConfig
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress, Queued
+from serve_app.engine.events import Event, GeneratedImage, Progress, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.errors import Cancelled, GenerationFailed, UnknownName
 
 log = logging.getLogger("darkroom.prompts")

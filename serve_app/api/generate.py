@@ -18,7 +18,8 @@ from serve_app.api.desk import Desk, Numbered
 from serve_app.api.infotext import write_infotext
 from serve_app.api.shapes import ProblemResponse, problem
 from serve_app.api.wishes import Txt2ImgBody, read_wish
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, Progress, Queued
+from serve_app.engine.events import Event, GeneratedImage, Progress, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve_all
 from serve_app.errors import DarkroomError, NotFound
 

@@ -16,7 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.shapes import ProblemResponse
 from serve_app.config import ResultsConfig
-from serve_app.engine.request import MEDIA_TYPES, GeneratedImage
+from serve_app.engine.events import GeneratedImage
+from serve_app.engine.request import MEDIA_TYPES
 from serve_app.errors import ConfigError, NotFound
 
 OURS = re.compile(r"/\d+-[0-9a-f]{32}\.[a-z]+$")

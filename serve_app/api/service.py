@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from serve_app.config import AppConfig
-from serve_app.engine.request import Delivery, Event, GenerationRequest, MemoryUse, Progress, Queued
+from serve_app.engine.events import Event, MemoryUse, Progress, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 
 
 class Service(Protocol):

@@ -9,7 +9,8 @@ from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
 from serve_app.api.generate import REFUSALS, with_infotext
 from serve_app.api.wishes import Txt2ImgBody, read_wish
-from serve_app.engine.request import MEDIA_TYPES, GeneratedImage, GenerationRequest
+from serve_app.engine.events import GeneratedImage
+from serve_app.engine.request import MEDIA_TYPES, GenerationRequest
 from serve_app.engine.resolve import resolve
 
 CHUNK_BYTES = 64 * 1024

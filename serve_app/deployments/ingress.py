@@ -17,7 +17,8 @@ from serve_app.deployments.line import WaitingLine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.tracing import start_tracing
-from serve_app.engine.request import Delivery, Event, GeneratedImage, GenerationRequest, MemoryUse, Progress, Queued
+from serve_app.engine.events import Event, GeneratedImage, MemoryUse, Progress, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, NotReady, Overloaded
 
 READY_SECONDS = 1.0

@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from serve_app.engine.request import Delivery, Event, Queued
+from serve_app.engine.events import Event, Queued
+from serve_app.engine.request import Delivery
 from serve_app.errors import Cancelled
 
 BEAT_SECONDS = 0.5

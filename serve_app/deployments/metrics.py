@@ -6,7 +6,7 @@ from typing import Any
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GeneratedImage
+from serve_app.engine.events import GeneratedImage
 
 SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600]
 """Buckets that fit images: 10 ms to 10 minutes."""

@@ -10,8 +10,9 @@ from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.tracing import ImageSpans, start_tracing
 from serve_app.engine.drawing import Drawing
 from serve_app.engine.engine import Engine
+from serve_app.engine.events import Event, MemoryUse, Progress, Queued
 from serve_app.engine.loop import LoopCounters
-from serve_app.engine.request import Delivery, Event, GenerationRequest, MemoryUse, Progress, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.trajectory import OnProgress
 from serve_app.errors import Cancelled
 

@@ -7,8 +7,9 @@ from typing import Any
 from ray import serve
 
 from serve_app.config import SafetyConfig
+from serve_app.engine.events import GeneratedImage
 from serve_app.engine.images import blur, open_image
-from serve_app.engine.request import GeneratedImage, OutputSpec
+from serve_app.engine.request import OutputSpec
 from serve_app.errors import ContentRefused
 from serve_app.models.safety import SafetyChecker
 

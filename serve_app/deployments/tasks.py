@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from serve_app.engine.drawing import Drawing
-from serve_app.engine.request import Delivery, Progress, Queued
+from serve_app.engine.events import Progress, Queued
+from serve_app.engine.request import Delivery
 
 NOT_BEGUN = Queued(0, 0.0)
 

@@ -8,7 +8,8 @@ from opentelemetry.propagate import extract
 from opentelemetry.trace import TracerProvider
 
 from serve_app.config import TracingConfig
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest
+from serve_app.engine.events import GeneratedImage
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.errors import ConfigError
 
 EXPORT_MILLISECONDS = 1000

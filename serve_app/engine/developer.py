@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from serve_app.config import EngineConfig
+from serve_app.engine.events import GeneratedImage
 from serve_app.engine.images import encode_image
 from serve_app.engine.preview import Painter
-from serve_app.engine.request import GeneratedImage
 from serve_app.engine.second_pass import enlarge_latents, enlarge_pixels
 from serve_app.engine.start import encode_source
 from serve_app.engine.trajectory import Arrival, Exposure, Original, Preview, Ticket

@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 
-from serve_app.engine.request import GeneratedImage
+from serve_app.engine.events import GeneratedImage
 
 
 class Drawing(Future[GeneratedImage]):

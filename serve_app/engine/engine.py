@@ -15,11 +15,12 @@ from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.curve import FEW_ROWS, MOST_ROWS, StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.drawing import Drawing
+from serve_app.engine.events import GeneratedImage, MemoryUse, Queued
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
 from serve_app.engine.memory import measure_memory
 from serve_app.engine.preview import choose_painter
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, MemoryUse, Queued
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve, resolve_all
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler, Size
 from serve_app.engine.second_pass import split_passes

@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 
 from serve_app.engine.batch import step
+from serve_app.engine.events import StepTime, Timings
 from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import StepTime, Timings
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.start import start
 from serve_app.engine.trajectory import Arrival, Exposure, Preview, Trajectory

@@ -5,7 +5,7 @@ import platform
 import psutil
 import torch
 
-from serve_app.engine.request import MemoryUse
+from serve_app.engine.events import MemoryUse
 
 
 def measure_memory(device: torch.device) -> MemoryUse:

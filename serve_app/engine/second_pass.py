@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 from torch.nn import functional as F
 
+from serve_app.engine.events import Timings
 from serve_app.engine.pictures import to_raster
-from serve_app.engine.request import GenerationRequest, InitImage, Raster, Timings
+from serve_app.engine.request import GenerationRequest, InitImage, Raster
 from serve_app.engine.start import Source
 from serve_app.engine.trajectory import Arrival, Exposure, Original, Ticket
 from serve_app.models.autoencoder import LatentDistribution

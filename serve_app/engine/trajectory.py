@@ -12,7 +12,8 @@ import torch
 
 from serve_app.diffusion.table import SamplerTable
 from serve_app.engine.drawing import Drawing
-from serve_app.engine.request import Delivery, GenerationRequest, InitImage, Progress, StepTime, Timings
+from serve_app.engine.events import Progress, StepTime, Timings
+from serve_app.engine.request import Delivery, GenerationRequest, InitImage
 from serve_app.engine.start import Source, Start
 from serve_app.models.family import Conditioning, Prompt
 

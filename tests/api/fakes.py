@@ -9,18 +9,9 @@ from starlette.testclient import TestClient
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
+from serve_app.engine.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
 from serve_app.engine.images import encode_image
-from serve_app.engine.request import (
-    Delivery,
-    Event,
-    GeneratedImage,
-    GenerationRequest,
-    MemoryUse,
-    OutputSpec,
-    Progress,
-    Queued,
-    Timings,
-)
+from serve_app.engine.request import Delivery, GenerationRequest, OutputSpec
 from serve_app.errors import Cancelled
 
 CONFIG = AppConfig.model_validate(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.engine.request import Progress
+from serve_app.engine.events import Progress
 from serve_app.errors import GenerationFailed, Overloaded
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, photo

@@ -13,7 +13,7 @@ from serve_app.builtin.training.checkpoint import Schedule, train
 from serve_app.builtin.training.icons import Icon
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GeneratedImage
+from serve_app.engine.events import GeneratedImage
 from serve_app.engine.resolve import resolve
 from serve_app.engine.wish import Wish
 from tests.pictures import difference, named_background

@@ -8,7 +8,8 @@ import pytest
 
 from serve_app.deployments import line as module
 from serve_app.deployments.line import WaitingLine
-from serve_app.engine.request import Delivery, Event, Progress, Queued
+from serve_app.engine.events import Event, Progress, Queued
+from serve_app.engine.request import Delivery
 from serve_app.errors import Cancelled, Overloaded
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from serve_app.deployments.replica import ModelReplica
 from serve_app.engine.drawing import Drawing
-from serve_app.engine.request import Delivery, GeneratedImage, Progress, Queued
+from serve_app.engine.events import GeneratedImage, Progress, Queued
+from serve_app.engine.request import Delivery
 from serve_app.errors import Cancelled, InvalidRequest
 from tests.conftest import tiny_config
 from tests.engine.requests import request

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import Progress
+from serve_app.engine.events import Progress
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.engine.wish import Wish
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady

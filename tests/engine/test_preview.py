@@ -12,7 +12,8 @@ from diffusers.image_processor import VaeImageProcessor
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import Delivery, Progress
+from serve_app.engine.events import Progress
+from serve_app.engine.request import Delivery
 from serve_app.errors import ModelLoadError
 from serve_app.models.tiny import load_tiny_decoder
 from tests.conftest import tiny_config

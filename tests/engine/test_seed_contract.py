@@ -13,7 +13,8 @@ import pytest
 
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GeneratedImage, GenerationRequest
+from serve_app.engine.events import GeneratedImage
+from serve_app.engine.request import GenerationRequest
 from serve_app.models.loading import load_family
 from tests.conftest import tiny_config
 from tests.engine.requests import request, unlike_requests

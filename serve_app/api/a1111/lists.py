@@ -14,8 +14,8 @@ from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
 from serve_app.config import AppConfig, Limits, ModelConfig, PresetConfig
+from serve_app.engine.events import MemoryUse
 from serve_app.engine.pictures import fit, read_base64, read_picture
-from serve_app.engine.request import MemoryUse
 from serve_app.errors import InvalidRequest
 
 Entry = dict[str, Any]

@@ -14,7 +14,7 @@ from serve_app.api.a1111.schemas import (
 )
 from serve_app.api.callers import caller_of
 from serve_app.api.desk import Desk
-from serve_app.engine.request import Queued
+from serve_app.engine.events import Queued
 
 LATEST = "latest"
 """The task of a request that names none."""

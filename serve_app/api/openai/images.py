@@ -27,8 +27,9 @@ from serve_app.api.openai.schemas import (
 )
 from serve_app.api.results import ResultStore
 from serve_app.api.shapes import openai_problem
+from serve_app.engine.events import GeneratedImage, Progress
 from serve_app.engine.pictures import mask_from_alpha
-from serve_app.engine.request import Delivery, GeneratedImage, GenerationRequest, Progress
+from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve_all
 from serve_app.engine.wish import Wish
 from serve_app.errors import DarkroomError, InvalidRequest
