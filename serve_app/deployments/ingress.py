@@ -17,7 +17,7 @@ from serve_app.deployments.line import WaitingLine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.tracing import start_tracing
-from serve_app.engine.events import Event, GeneratedImage, MemoryUse, Progress, Queued
+from serve_app.engine.events import Checkpoint, Event, GeneratedImage, MemoryUse, Progress, Queued, ReplicaEvent
 from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, NotReady, Overloaded
 
@@ -51,18 +51,22 @@ class Ingress:
         return create_app(self, self._secret, self._provider)
 
     async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
-        """Events of one request. A replica that dies is replaced by another, which starts the image again.
+        """Events of one request. Where a replica dies another goes on from its last checkpoint.
 
         The same request gives the same image wherever it runs, so the caller notices nothing but the delay.
         """
+        saved: Checkpoint | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with aclosing(self._attempt(request, delivery)) as events:  # pyright: ignore[reportArgumentType]
+                async with aclosing(self._attempt(request, delivery, saved)) as events:  # pyright: ignore[reportArgumentType]
                     async for event in events:
                         if isinstance(event, GeneratedImage):
                             yield await self._review(request, event)
                             return
-                        yield event
+                        if isinstance(event, Checkpoint):
+                            saved = event
+                        else:
+                            yield event
             except BackPressureError as error:
                 raise Overloaded(self.config.models[request.model].replicas.retry_after_s) from error
             except DeploymentUnavailableError as error:
@@ -73,9 +77,11 @@ class Ingress:
             except RayTaskError as error:
                 raise _cause(error) from None
 
-    async def _attempt(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
+    async def _attempt(
+        self, request: GenerationRequest, delivery: Delivery, saved: Checkpoint | None
+    ) -> AsyncIterator[ReplicaEvent]:
         """Events of one replica, after those of waiting for it. Closing the iterator stops that replica's work."""
-        response = self._streams[request.model].generate.remote(request, delivery)
+        response = self._streams[request.model].generate.remote(request, delivery, saved)
         finished = False
         try:
             async with aclosing(self._lines[request.model].wait(response, delivery)) as events:  # pyright: ignore[reportArgumentType]

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from serve_app.engine.events import Event, Queued
+from serve_app.engine.events import Queued, ReplicaEvent
 from serve_app.engine.request import Delivery
 from serve_app.errors import Cancelled
 
@@ -37,7 +37,7 @@ class WaitingLine:
         self._interval = 0.0
         self._moved = 0.0
 
-    async def wait(self, events: AsyncIterator[Event], delivery: Delivery) -> AsyncIterator[Event]:
+    async def wait(self, events: AsyncIterator[ReplicaEvent], delivery: Delivery) -> AsyncIterator[ReplicaEvent]:
         """The replica's events, and before them the place in line whenever it has changed.
 
         Raises:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 from serve_app.config import ModelConfig, TracingConfig
 from serve_app.deployments.metrics import ReplicaMetrics
@@ -10,10 +11,9 @@ from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.tracing import ImageSpans, start_tracing
 from serve_app.engine.drawing import Drawing
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import Event, MemoryUse, Progress, Queued
+from serve_app.engine.events import Checkpoint, MemoryUse, Progress, Queued, ReplicaEvent
 from serve_app.engine.loop import LoopCounters
 from serve_app.engine.request import Delivery, GenerationRequest
-from serve_app.engine.trajectory import OnProgress
 from serve_app.errors import Cancelled
 
 
@@ -26,27 +26,30 @@ class ModelReplica:
         self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name, self._engine)
 
-    async def generate(self, request: GenerationRequest, delivery: Delivery | None = None) -> AsyncIterator[Event]:
-        """Queued, progress if asked, the image last. Closing the stream frees the request's rows before the next step.
+    async def generate(
+        self, request: GenerationRequest, delivery: Delivery | None = None, resumed: Checkpoint | None = None
+    ) -> AsyncIterator[ReplicaEvent]:
+        """Queued, progress if asked, checkpoints, the image last. Closing the stream frees the request's rows.
 
-        Progress is coalesced: a reader that is slow sees the latest step only, but every preview.
+        Progress is coalesced: a reader that is slow sees the latest step only, but every preview. With `resumed`, an
+        image that another replica had begun goes on.
         """
         delivery = delivery or Delivery()
         loop = asyncio.get_running_loop()
-        told: list[Progress] = []
+        told: list[Progress | Checkpoint] = []
         news = asyncio.Event()
 
-        def note(progress: Progress) -> None:
-            told[:] = [*(one for one in told if one.preview is not None), progress]
+        def note(event: Progress | Checkpoint) -> None:
+            told[:] = [*(one for one in told if is_kept(one, event)), event]
             news.set()
 
-        def on_progress(progress: Progress) -> None:
+        def tell(event: Progress | Checkpoint) -> None:
             with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(note, progress)
+                loop.call_soon_threadsafe(note, event)
 
         watched = delivery.progress or delivery.previews > 0
         queued = self._engine.queue()
-        drawing = await self._submit(request, on_progress if watched else None, delivery)
+        drawing = await self._submit(request, tell if watched else None, delivery, tell, resumed)
         image = asyncio.wrap_future(drawing)
         image.add_done_callback(lambda _: news.set())
         try:
@@ -56,8 +59,10 @@ class ModelReplica:
                     await news.wait()
                     news.clear()
                     while told:
-                        self._tasks.note(delivery, told[0])
-                        yield told.pop(0)
+                        event = told.pop(0)
+                        if isinstance(event, Progress):
+                            self._tasks.note(delivery, event)
+                        yield event
                 if image.cancelled():
                     raise Cancelled("stopped by its owner")
                 finished = await image
@@ -67,11 +72,9 @@ class ModelReplica:
         finally:
             drawing.cancel()
 
-    async def _submit(self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery) -> Drawing:
+    async def _submit(self, *arguments: Any) -> Drawing:
         """Submit off the event loop, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
-        submitted = asyncio.get_running_loop().run_in_executor(
-            None, self._engine.submit, request, on_progress, delivery
-        )
+        submitted = asyncio.get_running_loop().run_in_executor(None, self._engine.submit, *arguments)
         try:
             return await asyncio.shield(submitted)
         except asyncio.CancelledError:
@@ -111,6 +114,12 @@ class ModelReplica:
             self._metrics.close()
         if hasattr(self, "_engine"):
             self._engine.close()
+
+
+def is_kept(earlier: Progress | Checkpoint, later: Progress | Checkpoint) -> bool:
+    """Whether what is not told yet is still worth telling: every preview, else the latest of each kind."""
+    shown = isinstance(earlier, Progress) and earlier.preview is not None
+    return shown or type(earlier) is not type(later)
 
 
 def _cancel_submitted(submitted: asyncio.Future[Drawing]) -> None:

@@ -9,9 +9,16 @@ class NoiseSource:
     def __init__(self, seed: int, shape: tuple[int, int, int]) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._shape = shape
+        self.drawn = 0
+
+    def skip_to(self, drawn: int) -> None:
+        """Draw until so many have been drawn, for a trajectory that goes on elsewhere."""
+        while self.drawn < drawn:
+            self.draw()
 
     def draw(self) -> torch.Tensor:
         """Unit normal noise, (c, h, w) float32 on the CPU; the same values whatever the device and dtype in use."""
+        self.drawn += 1
         return torch.randn(1, *self._shape, generator=self._generator)[0]
 
 

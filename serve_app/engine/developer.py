@@ -17,7 +17,8 @@ from serve_app.engine.images import encode_image
 from serve_app.engine.preview import Painter
 from serve_app.engine.second_pass import enlarge_latents, enlarge_pixels
 from serve_app.engine.start import encode_source
-from serve_app.engine.trajectory import Arrival, Exposure, Original, Preview, Ticket
+from serve_app.engine.ticket import Ticket
+from serve_app.engine.trajectory import Arrival, Exposure, Original, Preview
 from serve_app.errors import GenerationFailed
 from serve_app.models.family import ModelFamily
 from serve_app.models.host import claim_cores
@@ -145,14 +146,13 @@ class Developer:
             self._compressors.submit(self._show, preview, self._painter.paint(preview.latents))
         except RuntimeError as error:
             log.warning("a preview failed", exc_info=error)
-            if preview.ticket.on_progress is not None:
-                preview.ticket.on_progress(preview.progress)
+            preview.ticket.tell(preview.progress)
 
     def _show(self, preview: Preview, pixels: np.ndarray) -> None:
         ticket = preview.ticket
-        if ticket.on_progress is not None and not ticket.future.cancelled():
+        if not ticket.future.cancelled():
             content = encode_image(pixels, replace(ticket.request.output, infotext=""))
-            ticket.on_progress(replace(preview.progress, preview=content))
+            ticket.tell(replace(preview.progress, preview=content))
 
     def _finish(self, exposure: Exposure, pixels: np.ndarray) -> None:
         """A decoded picture goes round again where a second pass follows, else into its file."""

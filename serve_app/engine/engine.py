@@ -12,10 +12,11 @@ import torch
 from serve_app.config import ModelConfig
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
+from serve_app.engine.admission import admit, first_picture
 from serve_app.engine.curve import FEW_ROWS, MOST_ROWS, StepCurve, measure
 from serve_app.engine.developer import Developer
 from serve_app.engine.drawing import Drawing
-from serve_app.engine.events import GeneratedImage, MemoryUse, Queued
+from serve_app.engine.events import Checkpoint, GeneratedImage, MemoryUse, Queued
 from serve_app.engine.loop import DenoisingLoop, LoopCounters
 from serve_app.engine.memory import measure_memory
 from serve_app.engine.preview import choose_painter
@@ -23,11 +24,10 @@ from serve_app.engine.prompts import PromptEncoder
 from serve_app.engine.request import Delivery, GenerationRequest
 from serve_app.engine.resolve import resolve, resolve_all
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler, Size
-from serve_app.engine.second_pass import split_passes
-from serve_app.engine.start import blank_init
-from serve_app.engine.trajectory import Arrival, OnProgress, Original, Ticket, Trajectory
+from serve_app.engine.ticket import Listening, OnCheckpoint, OnProgress, Ticket
+from serve_app.engine.trajectory import Arrival, Original, Trajectory
 from serve_app.engine.wish import Wish
-from serve_app.errors import DarkroomError, GenerationFailed, InvalidRequest, NotReady
+from serve_app.errors import DarkroomError, GenerationFailed, NotReady
 from serve_app.models.executors import torch_cores
 from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.host import run_apart
@@ -61,6 +61,7 @@ class Engine:
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
             torch_cores(config),
+            config.engine.checkpoint_s,
             lambda exposure: self._developer.take(exposure),
             lambda preview: self._developer.take(preview),
             self._on_failed,
@@ -90,11 +91,14 @@ class Engine:
         request: GenerationRequest,
         on_progress: OnProgress | None = None,
         delivery: Delivery | None = None,
+        on_checkpoint: OnCheckpoint | None = None,
+        resumed: Checkpoint | None = None,
     ) -> Drawing:
         """Let a request join the batch. See `Drawing` for how to leave it.
 
         `on_progress` is called from the engine's threads after every step but the last: it must be quick. `delivery`
-        says how many previews it gets, and the request's priority.
+        says how many previews it gets, and the request's priority. `on_checkpoint` is called likewise, after every
+        `checkpoint_s` seconds: with what it gets as `resumed`, another engine goes on from there.
 
         Raises:
             InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
@@ -102,38 +106,16 @@ class Engine:
         """
         if self._closed:
             raise NotReady("the engine is closed")
-        self._check_size(request.width, request.height)
-        if request.hires is not None:
-            self._check_size(request.hires.width, request.hires.height, "hires.")
-        ticket = run_apart(lambda: self._admit(request, on_progress, delivery or Delivery()))
+        listening = Listening(delivery or Delivery(), on_progress, on_checkpoint)
+        ticket = run_apart(lambda: admit(request, self.family, self.table, listening, resumed))
         self._open.add(ticket.future)
         ticket.future.add_done_callback(self._on_settled)
-        init = ticket.request.init
-        if init is None and self.family.mask_channels:
-            init = blank_init(request.width, request.height)
+        init = first_picture(ticket, self.family)
         if init is None:
             self._loop.submit(Arrival(ticket))
         else:
             self._developer.take(Original(replace(ticket, request=replace(ticket.request, init=init)), init))
         return ticket.future
-
-    def _admit(self, request: GenerationRequest, on_progress: OnProgress | None, delivery: Delivery) -> Ticket:
-        """Everything that may be refused or slow, before the request joins: tables of all passes, LoRAs."""
-        future = Drawing()
-        guided = request.guidance.scale > 1 and not self.family.distilled
-        first, *later = [
-            Ticket(one, self.table(one), guided, future, delivery, on_progress) for one in split_passes(request)
-        ]
-        self.family.prepare(first.prompts)
-        if not later:
-            return first
-        return replace(first, following=replace(later[0], calls_before=first.table.num_model_calls))
-
-    def _check_size(self, width: int, height: int, prefix: str = "") -> None:
-        factor = self.family.autoencoder.scale_factor
-        for field, side in ((f"{prefix}width", width), (f"{prefix}height", height)):
-            if side < factor or side % factor:
-                raise InvalidRequest(field, side, f"must be a multiple of {factor}")
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""

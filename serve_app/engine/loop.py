@@ -50,6 +50,7 @@ class DenoisingLoop:
         encoder: PromptEncoder,
         bucket: int | None,
         cores: int,
+        checkpoint_seconds: float,
         on_exposed: Callable[[Exposure], None],
         on_preview: Callable[[Preview], None],
         on_failed: OnFailed,
@@ -59,6 +60,7 @@ class DenoisingLoop:
         self._encoder = encoder
         self._bucket = bucket
         self._cores = cores
+        self._checkpoint_seconds = checkpoint_seconds
         self._on_exposed = on_exposed
         self._on_preview = on_preview
         self._on_failed = on_failed
@@ -182,8 +184,16 @@ class DenoisingLoop:
                 self._on_exposed(_expose(row))
             elif row.denoised is not None:
                 self._on_preview(Preview(row.ticket, row.denoised, row.ticket.progress(row.step_index)))
-            elif row.ticket.on_progress is not None:
-                row.ticket.on_progress(row.ticket.progress(row.step_index))
+            else:
+                row.ticket.tell(row.ticket.progress(row.step_index))
+            self._save(row)
+
+    def _save(self, row: Trajectory) -> None:
+        """Tell whoever wants it where the row stands, once enough work would be lost."""
+        now, tell = time.monotonic(), row.ticket.listening.on_checkpoint
+        if tell is not None and not row.finished and now - (row.saved or now) >= self._checkpoint_seconds:
+            row.saved = now
+            tell(row.checkpoint())
 
     def _leave(self, row: Trajectory) -> None:
         if row in self._trajectories:

@@ -11,7 +11,8 @@ from serve_app.engine.events import Timings
 from serve_app.engine.pictures import to_raster
 from serve_app.engine.request import GenerationRequest, InitImage, Raster
 from serve_app.engine.start import Source
-from serve_app.engine.trajectory import Arrival, Exposure, Original, Ticket
+from serve_app.engine.ticket import Ticket
+from serve_app.engine.trajectory import Arrival, Exposure, Original
 from serve_app.models.autoencoder import LatentDistribution
 
 NO_PICTURE = Raster(0, 0, "RGB", b"")

@@ -4,18 +4,15 @@
 (to decode); a second pass goes round again with the `Ticket` that `following` names.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.drawing import Drawing
-from serve_app.engine.events import Progress, StepTime, Timings
-from serve_app.engine.request import Delivery, GenerationRequest, InitImage
+from serve_app.engine.events import Checkpoint, Progress, StepTime, Timings
+from serve_app.engine.request import InitImage
 from serve_app.engine.start import Source, Start
-from serve_app.models.family import Conditioning, Prompt
+from serve_app.engine.ticket import Ticket
+from serve_app.models.family import Conditioning
 
 STATE_SLOTS = 4
 """The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to
@@ -23,55 +20,6 @@ depend on the company, pictures would not be bit-identical."""
 
 NO_NOISE = torch.tensor([1.0, 0.0])
 """All signal: clean latents."""
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Ticket:
-    """One pass of a request: what every phase carries.
-
-    `guided` says whether steps may need the unconditional twin; `following` is the pass after this one, `earlier` what
-    the passes before it took.
-    """
-
-    request: GenerationRequest
-    table: SamplerTable
-    guided: bool
-    future: Drawing
-    delivery: Delivery = field(default_factory=Delivery)
-    on_progress: OnProgress | None = None
-    following: "Ticket | None" = None
-    earlier: Timings = field(default_factory=Timings)
-    calls_before: int = 0
-    submitted: float = field(default_factory=time.monotonic)
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        """What must be encoded before the first step: the prompt, and the negative one where guided."""
-        request = self.request
-        weighted = request.prompt_syntax == "a1111"
-        loras = tuple((lora.name, lora.weight) for lora in request.loras)
-        prompt = Prompt(request.prompt, weighted=weighted, clip_skip=request.clip_skip, loras=loras)
-        # As in diffusers, no layers are left out for the negative prompt.
-        return [prompt, Prompt(request.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
-
-    @property
-    def total_calls(self) -> int:
-        """Model calls of this pass and those around it."""
-        following = self.following.table.num_model_calls if self.following else 0
-        return self.calls_before + self.table.num_model_calls + following
-
-    def progress(self, step_index: int) -> Progress:
-        """How far the whole request is, after `step_index` of this pass's model calls."""
-        done = self.calls_before + step_index
-        spent = time.monotonic() - self.submitted
-        return Progress(done, self.total_calls, spent / max(step_index, 1) * (self.total_calls - done))
-
-    def previews_at(self, step_index: int) -> bool:
-        """Whether the picture is to be shown after `step_index` of this pass's model calls: evenly spaced."""
-        total, wanted, done = self.total_calls, self.delivery.previews, self.calls_before + step_index
-        return done < total and any(round(total * part / (wanted + 1)) == done for part in range(1, wanted + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +60,23 @@ class Trajectory:
         self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
         self.first_step: float | None = None
+        self.saved: float | None = None
+        if ticket.resumed is not None:
+            self._resume(ticket.resumed)
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Go on as if the steps had been taken here; raises ValueError where it is of another request."""
+        if checkpoint.shape != tuple(self.state.shape):
+            raise ValueError(f"a checkpoint of shape {checkpoint.shape} for a state of {tuple(self.state.shape)}")
+        state = torch.frombuffer(bytearray(checkpoint.state), dtype=torch.float32)
+        self.state = state.view(checkpoint.shape).to(self.state.device)
+        self.noise.skip_to(checkpoint.draws)
+        self.step_index = checkpoint.step_index
+
+    def checkpoint(self) -> Checkpoint:
+        """Where it stands."""
+        content = self.state.cpu().numpy().tobytes()
+        return Checkpoint(self.ticket.pass_index, self.step_index, self.noise.drawn, tuple(self.state.shape), content)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,7 +93,7 @@ class Trajectory:
     @property
     def priority(self) -> int:
         """Higher goes first."""
-        return self.ticket.delivery.priority
+        return self.ticket.listening.delivery.priority
 
     @property
     def arrived(self) -> float:
@@ -165,8 +130,9 @@ class Trajectory:
     def note_step(self, step: StepTime, model_rows: int) -> None:
         """Count this trajectory's share of a step in which it had `model_rows` rows."""
         self.first_step = self.first_step or step.began
+        self.saved = self.saved or step.began
         self.device_seconds += step.seconds * model_rows / step.rows
-        if self.ticket.delivery.traceparent:
+        if self.ticket.listening.delivery.traceparent:
             self.steps.append(step)
 
     def draw_noise(self) -> torch.Tensor | None:

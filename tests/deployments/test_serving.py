@@ -123,14 +123,19 @@ def test_a_full_queue_answers_429_with_retry_after(deploy: Deploy, tiny_sd: Path
 
 def test_an_image_survives_the_death_of_its_replica(deploy: Deploy, tiny_sd: Path) -> None:
     share = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}}
-    client = deploy(app_args(tiny=tiny_model(tiny_sd, replicas=share)))
-    undisturbed = client.post("/txt2img/", json=SLOW)
+    engine = {"max_rows": 8, "checkpoint_s": 0.02}
+    client = deploy(app_args(tiny=tiny_model(tiny_sd, replicas=share, engine=engine)))
+    body = {**SLOW, "width": 128, "height": 128}
+    warm = counters("tiny").steps
+    undisturbed = client.post("/txt2img/", json=body)
+    before = counters("tiny").steps
     found: list[httpx.Response] = []
-    caller = threading.Thread(target=lambda: found.append(client.post("/txt2img/", json=SLOW)))
+    caller = threading.Thread(target=lambda: found.append(client.post("/txt2img/", json=body)))
     caller.start()
-    wait_until(lambda: rows_in_flight("tiny") > 0)
+    wait_until(lambda: counters("tiny").steps > before + 40)
     kill_replicas("model-tiny")
     caller.join()
+    assert counters("tiny").steps - warm <= before - warm - 20, "the new replica went on from where the old one was"
     assert found[0].status_code == 200, found[0].text
     mine, theirs = (np.asarray(Image.open(io.BytesIO(answer.content))) for answer in (found[0], undisturbed))
     assert np.array_equal(mine, theirs)
