@@ -23,7 +23,7 @@ from serve_app.builtin.training.icons import Icon, compose
 
 BATCH = 32
 SMOOTHING = 4200
-DENOISER = Schedule(steps=12500, learning_rate=6e-4)
+DENOISER = Schedule(steps=12000, learning_rate=6e-4)
 
 
 def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
