@@ -1,9 +1,9 @@
 """One model on its share of a GPU: an engine behind a Serve deployment."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 from serve_app.config import ModelConfig, TracingConfig
 from serve_app.deployments.metrics import ReplicaMetrics
@@ -49,7 +49,8 @@ class ModelReplica:
 
         watched = delivery.progress or delivery.previews > 0
         queued = self._engine.queue()
-        drawing = await self._submit(request, tell if watched else None, delivery, tell, resumed)
+        submit = partial(self._engine.submit, request, tell if watched else None, delivery, tell, resumed)
+        drawing = await off_the_loop(submit)
         image = asyncio.wrap_future(drawing)
         image.add_done_callback(lambda _: news.set())
         try:
@@ -71,15 +72,6 @@ class ModelReplica:
                 yield finished
         finally:
             drawing.cancel()
-
-    async def _submit(self, *arguments: Any) -> Drawing:
-        """Submit off the event loop, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
-        submitted = asyncio.get_running_loop().run_in_executor(None, self._engine.submit, *arguments)
-        try:
-            return await asyncio.shield(submitted)
-        except asyncio.CancelledError:
-            submitted.add_done_callback(_cancel_submitted)
-            raise
 
     async def cancel(self, task: str, owner: str) -> int:
         """Stop the images of `task` if they are `owner`'s; how many that were."""
@@ -114,6 +106,16 @@ class ModelReplica:
             self._metrics.close()
         if hasattr(self, "_engine"):
             self._engine.close()
+
+
+async def off_the_loop(submit: Callable[[], Drawing]) -> Drawing:
+    """Submit in a thread, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
+    submitted = asyncio.get_running_loop().run_in_executor(None, submit)
+    try:
+        return await asyncio.shield(submitted)
+    except asyncio.CancelledError:
+        submitted.add_done_callback(_cancel_submitted)
+        raise
 
 
 def is_kept(earlier: Progress | Checkpoint, later: Progress | Checkpoint) -> bool:

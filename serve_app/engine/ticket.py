@@ -71,8 +71,9 @@ class Ticket:
     def progress(self, step_index: int) -> Progress:
         """How far the whole request is, after `step_index` of this pass's model calls."""
         done = self.calls_before + step_index
+        taken_here = step_index - (self.resumed.step_index if self.resumed else 0)
         spent = time.monotonic() - self.submitted
-        return Progress(done, self.total_calls, spent / max(step_index, 1) * (self.total_calls - done))
+        return Progress(done, self.total_calls, spent / max(taken_here, 1) * (self.total_calls - done))
 
     def previews_at(self, step_index: int) -> bool:
         """Whether the picture is to be shown after `step_index` of this pass's model calls: evenly spaced."""
