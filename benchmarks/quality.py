@@ -123,8 +123,8 @@ def main() -> None:
     pixels = render_all(icons, options.cache)
     pairs = held_out_pairs(icons, options.prompts)
     prompts = [on_background(icons[row].name, colour) for row, colour in pairs]
-    config = ModelConfig(source="builtin:emoji", native_size=128, defaults=Defaults(guidance_scale=4.0))
-    print(f"{len(pairs)} pairs of name and background never shown in training, {options.steps} steps, guidance 4\n")
+    config = ModelConfig(source="builtin:emoji", native_size=128, defaults=Defaults(guidance_scale=3.0))
+    print(f"{len(pairs)} pairs of name and background never shown in training, {options.steps} steps, guidance 3\n")
     print("| sampler | background right | nearest icon | in nearest five |")
     print("|---|---|---|---|")
     with Engine.load(config) as engine:

@@ -17,7 +17,7 @@ SHEET_PROMPTS = (
     "red heart on a white background",
     "pizza on a green background",
     "rocket on a black background",
-    "cat face on an orange background",
+    "cat face on a purple background",
     "house on a cyan background",
     "sunflower on a purple background",
     "grinning face on a pink background",
@@ -57,12 +57,12 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 
 def draw_sheet(folder: Path, path: Path, columns: int = 4) -> None:
-    """Draw `SHEET_PROMPTS` with the model in `folder`, 25 steps, guidance 4, into one PNG."""
+    """Draw `SHEET_PROMPTS` with the model in `folder`, 25 steps, guidance 3, into one PNG."""
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(row) for row in range(len(SHEET_PROMPTS))]
     pictures = pipeline(
-        list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=4.0, generator=generators, return_dict=False
+        list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=3.0, generator=generators, return_dict=False
     )[0]
     sheet = Image.new("RGB", (columns * 136 - 8, -(-len(pictures) // columns) * 136 - 8), "white")
     for index, picture in enumerate(pictures):
