@@ -27,7 +27,7 @@ def emoji() -> Iterator[Engine]:
         source="builtin:emoji",
         native_size=128,
         cpu_threads=2,
-        defaults=Defaults(guidance_scale=4.0, num_inference_steps=10),
+        defaults=Defaults(guidance_scale=3.0, num_inference_steps=10),
     )
     with Engine.load(config) as engine:
         yield engine

@@ -12,7 +12,7 @@ import torch
 
 from serve_app.builtin.training import autoencoder, denoiser, export
 from serve_app.builtin.training.icons import Icon, fetch_packages, load_icons, render_all
-from serve_app.builtin.training.vocabulary import train_tokenizer
+from serve_app.builtin.training.vocabulary import find_tokenizer
 
 MODEL = Path(__file__).parents[1] / "emoji"
 
@@ -47,7 +47,7 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
     if stage == "decoder":
         autoencoder.train_decoder(vae, pixels, cache)
         return
-    tokenizer = train_tokenizer(icons)
+    tokenizer = find_tokenizer(MODEL, icons)
     latents = denoiser.encode_latents(vae, pixels, cache / f"latents-{len(icons)}.pt")
     if stage == "denoiser":
         start = export.load_denoiser(model) if warm_start else None

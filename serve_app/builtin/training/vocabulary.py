@@ -1,6 +1,7 @@
 """A small CLIP tokenizer, trained on the captions: CLIP's own layout (bytes, bytes</w>, merges, start, end)."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, trainers
@@ -11,6 +12,17 @@ from serve_app.builtin.training.captions import COLOUR_NAMES
 from serve_app.builtin.training.icons import Icon
 
 WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+
+
+def find_tokenizer(model: Path, icons: list[Icon]) -> CLIPTokenizer:
+    """The one in the model's directory, else a new one.
+
+    Among equally frequent pairs the library's trainer chooses by chance, so a new one for every run would number a few
+    rare words otherwise than the weights know them.
+    """
+    if (model / "tokenizer").exists():
+        return CLIPTokenizer.from_pretrained(str(model / "tokenizer"), local_files_only=True)
+    return train_tokenizer(icons)
 
 
 def train_tokenizer(icons: list[Icon], merges: int = 3000) -> CLIPTokenizer:
