@@ -135,6 +135,14 @@ def test_fields_that_ask_for_nothing_are_taken_and_echoed() -> None:
     assert answer.json()["parameters"]["my_ui"] == "1.0"
 
 
+def test_images_that_are_not_to_be_sent_are_drawn_all_the_same() -> None:
+    client, service = fake_app()
+    body = {"prompt": "x", "init_images": [send(photo())], "mask": send(half_mask()), "send_images": False}
+    answer = client.post("/sdapi/v1/img2img", json={**body, "width": 64, "height": 64})
+    assert (answer.status_code, answer.json()["images"]) == (200, [])
+    assert len(service.requests) == 1
+
+
 @pytest.mark.parametrize(("fill", "kept"), [(0, False), (1, True)])
 def test_the_start_under_the_mask_is_the_original_or_what_surrounds_it(fill: int, kept: bool) -> None:
     client, service = fake_app()

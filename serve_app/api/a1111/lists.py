@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from serve_app.api.a1111.schemas import REFUSALS, PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
+from serve_app.api.a1111.wishes import fill_first
 from serve_app.api.desk import Desk
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
@@ -141,9 +142,7 @@ def sum_memory(found: Sequence[MemoryUse]) -> Entry:
 
 def style_entry(name: str, preset: PresetConfig) -> Entry:
     """A preset as a prompt style: where its first variable stands, clients put the prompt."""
-    blanks = dict.fromkeys(preset.variables[1:], "")
-    prompt = preset.prompt.format(**dict.fromkeys(preset.variables[:1], "{prompt}"), **blanks)
-    return {"name": name, "prompt": prompt, "negative_prompt": preset.negative_prompt or ""}
+    return {"name": name, "prompt": fill_first(preset, "{prompt}"), "negative_prompt": preset.negative_prompt or ""}
 
 
 def infotext_of(content: bytes, limits: Limits) -> str:

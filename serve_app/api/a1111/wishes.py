@@ -6,7 +6,7 @@ from serve_app.api.a1111.inpaint import Repainting
 from serve_app.api.a1111.schemas import Img2ImgBody, Txt2ImgBody
 from serve_app.api.desk import Desk
 from serve_app.api.names import read_a1111_names
-from serve_app.config import AppConfig, ModelConfig
+from serve_app.config import AppConfig, ModelConfig, PresetConfig
 from serve_app.engine.pictures import ResizeMode
 from serve_app.engine.wish import HiresWish, Wish
 from serve_app.errors import InvalidRequest, UnknownName
@@ -81,10 +81,15 @@ def apply_styles(body: Txt2ImgBody, config: AppConfig) -> tuple[str, str]:
             raise UnknownName(
                 "styles", style, f"must be among {', '.join(config.presets) or 'none: there are no styles'}"
             )
-        names = preset.variables
-        prompt = preset.prompt.format(**{name: prompt if name == names[0] else "" for name in names})
+        prompt = fill_first(preset, prompt)
         negative_prompt = ", ".join(part for part in (negative_prompt, preset.negative_prompt) if part)
     return prompt, negative_prompt
+
+
+def fill_first(preset: PresetConfig, text: str) -> str:
+    """The template with `text` for its first variable and nothing for the others."""
+    names = preset.variables
+    return preset.prompt.format(**{name: text if name == names[0] else "" for name in names})
 
 
 def read_hires(body: Txt2ImgBody) -> HiresWish:
