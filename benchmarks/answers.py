@@ -13,8 +13,8 @@ from PIL import Image
 from serve_app.builtin.training.captions import COLOURS
 from serve_app.builtin.training.icons import Icon, compose
 from serve_app.engine.engine import Engine
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.resolve import resolve
 
 PAIRS = (("red apple", "red"), ("red heart", "red"), ("green apple", "green"), ("blue heart", "blue"))
 """Things with a colour, and that colour as a negative prompt."""
@@ -22,7 +22,7 @@ PAIRS = (("red apple", "red"), ("red heart", "red"), ("green apple", "green"), (
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
 
 
-def draw_wishes(engine: Engine, wishes: Sequence[Wish]) -> list[np.ndarray]:
+def draw_wishes(engine: Engine, wishes: Sequence[GenerationParams]) -> list[np.ndarray]:
     """All in one batch: (h, w, 3) uint8 each."""
     futures = [engine.submit(resolve(wish, "emoji", engine.config)) for wish in wishes]
     return [np.asarray(Image.open(io.BytesIO(future.result().content))) for future in futures]
@@ -51,7 +51,7 @@ def keyword_share(engine: Engine, icons: Sequence[Icon], pixels: torch.Tensor, c
     words = sorted(word for word, rows in having.items() if 2 <= len(rows) <= 10)
     chosen = random.Random(0).sample(words, min(count, len(words)))
     pictures = draw_wishes(
-        engine, [Wish(f"{word} on a white background", seed=seed) for seed, word in enumerate(chosen)]
+        engine, [GenerationParams(f"{word} on a white background", seed=seed) for seed, word in enumerate(chosen)]
     )
     hits = [
         nearest_icon(picture, "white", pixels) in having[word] for picture, word in zip(pictures, chosen, strict=True)
@@ -62,7 +62,7 @@ def keyword_share(engine: Engine, icons: Sequence[Icon], pixels: torch.Tensor, c
 def negative_effect(engine: Engine, seeds: int = 4) -> float:
     """How much less of its colour a thing has when that colour is the negative prompt: mean over 0..255 levels."""
     wishes = [
-        Wish(f"{thing} on a white background", negative_prompt=negative, seed=seed)
+        GenerationParams(f"{thing} on a white background", negative_prompt=negative, seed=seed)
         for thing, colour in PAIRS
         for seed in range(seeds)
         for negative in ("", colour)
@@ -90,7 +90,7 @@ def kept_distance(
     white = torch.full((count, 3), 250, dtype=torch.uint8)
     given = ((compose(pixels[rows], white) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     wishes = [
-        Wish(icons[row].name, seed=seed, image=as_file(picture), strength=strength)
+        GenerationParams(icons[row].name, seed=seed, image=as_file(picture), strength=strength)
         for seed, (row, picture) in enumerate(zip(rows, given, strict=True))
     ]
     drawn = draw_wishes(engine, wishes)
@@ -102,7 +102,7 @@ def picture_seconds(engine: Engine, repeats: int = 5) -> float:
     times: list[float] = []
     for seed in range(repeats):
         began = time.monotonic()
-        engine.generate(Wish("red apple on a blue background", num_inference_steps=25, seed=seed))
+        engine.generate(GenerationParams("red apple on a blue background", num_inference_steps=25, seed=seed))
         times.append(time.monotonic() - began)
     return float(np.median(times))
 

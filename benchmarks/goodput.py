@@ -28,7 +28,7 @@ class Point:
     """One contender at one rate (requests/s): each request's latency over its solo time; inf where it failed."""
 
     contender: str
-    arrivals: Arrivals
+    pending: Arrivals
     rate: float
     slowdowns: tuple[float, ...]
     seconds: tuple[float, ...]

@@ -20,11 +20,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
-from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading import load_family
-from serve_app.models.single_file import LAYOUTS, PIPELINES, clip_tokenizer
+from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.loading.load_family import load_family
+from serve_app.models.loading.single_file import LAYOUTS, PIPELINES, clip_tokenizer
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.resolve import resolve
 
 TFLOP_PER_ROW = {"stable-diffusion": 0.80, "stable-diffusion-2": 2.15, "stable-diffusion-xl": 6.76}
 NATIVE_SIZE = {"stable-diffusion": 512, "stable-diffusion-2": 768, "stable-diffusion-xl": 1024}
@@ -87,7 +87,10 @@ def print_steps(config: ModelConfig, layout: str, peak: float) -> None:
 def engine_rate(config: ModelConfig, images: int) -> float:
     """Images a second with unlike steps and guidance, all at once."""
     with Engine.load(config) as engine:
-        wishes = [Wish(f"picture {n}", seed=n, num_inference_steps=20 + n % 11, sampler="euler") for n in range(images)]
+        wishes = [
+            GenerationParams(f"picture {n}", seed=n, num_inference_steps=20 + n % 11, sampler="euler")
+            for n in range(images)
+        ]
         requests = [resolve(wish, "gpu", config) for wish in wishes]
         start = time.perf_counter()
         for future in [engine.submit(request) for request in requests]:

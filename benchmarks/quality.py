@@ -31,7 +31,7 @@ from serve_app.builtin.training.captions import COLOUR_NAMES, COLOURS, held_out,
 from serve_app.builtin.training.icons import Icon, compose, fetch_packages, load_icons, render_all
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.wish import Wish
+from serve_app.requests.params import GenerationParams
 
 BORDER = 5
 
@@ -54,7 +54,7 @@ def held_out_pairs(icons: Sequence[Icon], count: int) -> list[tuple[int, str]]:
 def draw(engine: Engine, prompts: Sequence[str], sampler: str, schedule: str, steps: int) -> list[np.ndarray]:
     """Every prompt's picture, (h, w, 3) uint8; prompt i has seed i."""
     wishes = [
-        Wish(prompt, sampler=sampler, scheduler=schedule, num_inference_steps=steps, seed=seed)
+        GenerationParams(prompt, sampler=sampler, scheduler=schedule, num_inference_steps=steps, seed=seed)
         for seed, prompt in enumerate(prompts)
     ]
     return draw_wishes(engine, wishes)
@@ -90,7 +90,7 @@ def print_answers(
 ) -> None:
     """The second table: everything but the samplers. `seconds` is what a picture takes alone."""
     prompts = [on_background(icons[row].name, colour) for row, colour in pairs]
-    unguided = [Wish(prompt, guidance_scale=1.0, seed=seed) for seed, prompt in enumerate(prompts)]
+    unguided = [GenerationParams(prompt, guidance_scale=1.0, seed=seed) for seed, prompt in enumerate(prompts)]
     rows = [
         ("VAE on whole training pictures, L1 over -1..1", f"{reconstruction_l1(engine, pixels):.3f}"),
         ("keyword of 2 to 10 icons: nearest icon has it", f"{keyword_share(engine, icons, pixels, len(pairs)):.0%}"),

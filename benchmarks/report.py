@@ -38,7 +38,7 @@ class Measured:
 
 def points_of(points: Sequence[Point], name: str, kind: str = "poisson") -> list[Point]:
     """One contender's, by growing rate."""
-    return [point for point in points if (point.contender, point.arrivals) == (name, kind)]
+    return [point for point in points if (point.contender, point.pending) == (name, kind)]
 
 
 def goodput_text(points: Sequence[Point], factor: float) -> str:
@@ -88,11 +88,11 @@ def main_table(found: Measured) -> str:
     rows = []
     for name in names:
         cells = [f"{median_ratio(rates[name], rates[NAIVE]):.2f}" for rates in found.capacity.values()]
-        for kind in sorted({point.arrivals for point in found.points}, reverse=True):
+        for kind in sorted({point.pending for point in found.points}, reverse=True):
             points = points_of(found.points, name, kind)
             cells += [goodput_text(points, factor) for factor in FACTORS]
         rows.append([name, *cells])
-    kinds = sorted({point.arrivals for point in found.points}, reverse=True)
+    kinds = sorted({point.pending for point in found.points}, reverse=True)
     header = ["", *(f"{workload}, images/s / naive" for workload in found.capacity)]
     return table([*header, *(f"goodput/s at {factor:g}x, {kind}" for kind in kinds for factor in FACTORS)], rows)
 
@@ -104,8 +104,8 @@ def points_table(points: Sequence[Point]) -> str:
         ordered = sorted(point.slowdowns)
         shares = [f"{point.attained(factor):.0%}" for factor in FACTORS]
         late = [f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.1f}" for share in (0.5, 0.95, 0.99)]
-        rows.append([point.contender, point.arrivals, f"{point.rate:.2f}", str(len(ordered)), *shares, *late])
-    header = ["", "arrivals", "requests/s", "requests", "within 3x", "within 5x", "P50", "P95", "P99"]
+        rows.append([point.contender, point.pending, f"{point.rate:.2f}", str(len(ordered)), *shares, *late])
+    header = ["", "pending", "requests/s", "requests", "within 3x", "within 5x", "P50", "P95", "P99"]
     return table(header, rows)
 
 
@@ -127,7 +127,7 @@ def plot(found: Measured, folder: Path) -> None:
         points = points_of(found.points, name)
         axes.plot([point.rate for point in points], [point.attained(FACTORS[0]) for point in points], "o-", label=name)
     axes.axhline(SHARE, color="grey", linewidth=0.8)
-    axes.set(xscale="log", xlabel="requests/s, Poisson arrivals", ylabel="share within 3x solo time")
+    axes.set(xscale="log", xlabel="requests/s, Poisson pending", ylabel="share within 3x solo time")
     axes.legend()
     figure.savefig(folder / "goodput.png", dpi=120)
 
@@ -160,7 +160,7 @@ def write_report(found: Measured, folder: Path) -> str:
             "![saturated rates](saturated.png)",
             "![share of requests in time, by rate](goodput.png)",
             "## Every rate that was tried",
-            "P50, P95 and P99 are latencies from the scheduled arrival over the request's solo time.",
+            "P50, P95 and P99 are latencies from the scheduled pending over the request's solo time.",
             points_table(found.points),
             "## Where the engine's time goes",
             profile_text(found.profile),

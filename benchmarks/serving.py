@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--light", type=int, default=5, help="requests alone, for each contender and round")
-    parser.add_argument("--gamma", action="store_true", help="bursty arrivals too")
+    parser.add_argument("--gamma", action="store_true", help="bursty pending too")
     parser.add_argument("--executor", default="openvino", help="Darkroom's `executor:`")
     parser.add_argument("--dtype", default="bfloat16", help="Darkroom's `dtype:`")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")

@@ -11,10 +11,10 @@ from typing import Any
 
 from serve_app.config import ModelConfig
 from serve_app.diffusion.tables import SamplerTables
-from serve_app.engine.request import GenerationRequest
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
-from serve_app.models.family import ModelFamily
+from serve_app.models.families.model_family import ModelFamily
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.request import GenerationRequest
+from serve_app.requests.resolve import resolve
 
 SCALES = (1.0, 4.0, 4.0, 5.0, 7.5)
 SIZES = (64, 128, 128, 128, 192)
@@ -63,7 +63,7 @@ def draw_staircase(side: int, count: int) -> list[dict[str, Any]]:
 
 def draw_requests(config: ModelConfig, count: int, sizes: Sequence[int]) -> list[GenerationRequest]:
     """The same, resolved for a library user."""
-    return [resolve(Wish(**body), "model", config) for body in draw_bodies(count, sizes)]
+    return [resolve(GenerationParams(**body), "model", config) for body in draw_bodies(count, sizes)]
 
 
 def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:

@@ -7,10 +7,10 @@ from serve_app.api.results import read_secret
 from serve_app.config import AppConfig, ModelConfig, SafetyConfig, TracingConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
-from serve_app.deployments.safety import SafetyReplica
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
+from serve_app.deployments.safety_replica import SafetyReplica
 from serve_app.errors import ConfigError, InvalidRequest
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.resolve import resolve
 
 
 def build(config: AppConfig) -> Application:
@@ -61,7 +61,7 @@ def deploy_safety(safety: SafetyConfig) -> Application:
 def check_defaults(name: str, model: ModelConfig) -> None:
     """Refuse defaults that the model's own limits, or the samplers, would refuse in every request."""
     try:
-        resolve(Wish(prompt="check"), name, model)
+        resolve(GenerationParams(prompt="check"), name, model)
     except InvalidRequest as error:
         key = "native_size" if error.field in ("width", "height") else f"defaults.{error.field}"
         raise ConfigError(f"models.{name}.{key}: {error.limit}, got {error.value!r}") from error

@@ -8,7 +8,7 @@ import torch
 
 from serve_app.config import Defaults, EngineConfig, Limits, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.models.loading import load_family
+from serve_app.models.loading.load_family import load_family
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
 MARKED_FOLDERS = {"deployments": "ray", "gpu": "gpu"}

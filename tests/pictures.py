@@ -11,8 +11,8 @@ from PIL import Image
 
 from serve_app.builtin.training.captions import COLOURS
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.engine.events import GeneratedImage
-from serve_app.engine.request import GenerationRequest
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.request import GenerationRequest
 
 
 def pixels(image: GeneratedImage | bytes) -> np.ndarray:

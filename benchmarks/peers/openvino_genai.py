@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.peers.one_at_a_time import create_app
 from benchmarks.peers.stock import as_png
 from serve_app.config import ModelConfig
-from serve_app.models.sources import find_checkpoint
+from serve_app.models.loading.sources import find_checkpoint
 
 
 class VaeDecoder(torch.nn.Module):

@@ -11,8 +11,8 @@ from diffusers import DiffusionPipeline
 
 from serve_app.config import ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.models.host import count_cores, prepare_cpu
-from serve_app.models.sources import find_checkpoint
+from serve_app.models.cpu_threads import count_cores, prepare_cpu
+from serve_app.models.loading.sources import find_checkpoint
 
 KEY = ("num_inference_steps", "guidance_scale", "sampler", "scheduler", "width", "height")
 """What the rows of one pipeline call must agree in."""

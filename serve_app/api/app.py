@@ -9,17 +9,21 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-from serve_app.api import generate, health, presets, problems, results, txt2img
-from serve_app.api.a1111 import drawing, lists, progress
-from serve_app.api.access_log import AccessLog
-from serve_app.api.body_limit import BodyLimit
-from serve_app.api.callers import Doorkeeper, read_keys
-from serve_app.api.desk import Desk
-from serve_app.api.limiter import Limiter
-from serve_app.api.openai import images, models
+from serve_app.api import health, problems, results, txt2img
+from serve_app.api.a1111 import listings, progress
+from serve_app.api.a1111 import routes as a1111_routes
+from serve_app.api.callers import AuthMiddleware, read_keys
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.middleware.access_log import AccessLogMiddleware
+from serve_app.api.middleware.body_limit import BodyLimitMiddleware
+from serve_app.api.middleware.trace_requests import add_tracing
+from serve_app.api.native import presets
+from serve_app.api.native import routes as native_routes
+from serve_app.api.openai import models
+from serve_app.api.openai import routes as openai_routes
+from serve_app.api.rate_limits import Limiter
 from serve_app.api.results import ResultStore
 from serve_app.api.service import Service
-from serve_app.api.tracing import add_tracing
 
 EVERYWHERE = {
     400: "the body is no text, or no form",
@@ -45,21 +49,21 @@ def create_app(service: Service, secret: str = "", provider: TracerProvider | No
         responses={status: {"description": text} for status, text in EVERYWHERE.items()},
     )
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
-    app.add_middleware(BodyLimit, limit=config.ingress.max_body_bytes, seconds=config.ingress.body_timeout_s)
-    app.add_middleware(Doorkeeper, callers=callers)
+    app.add_middleware(BodyLimitMiddleware, limit=config.ingress.max_body_bytes, seconds=config.ingress.body_timeout_s)
+    app.add_middleware(AuthMiddleware, callers=callers)
     if config.ingress.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.ingress.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
     if provider is not None:
         add_tracing(app, provider)
-    app.add_middleware(AccessLog, log=logging.getLogger("darkroom.access"), note=service.note)
+    app.add_middleware(AccessLogMiddleware, log=logging.getLogger("darkroom.access"), note=service.note)
     problems.install(app)
-    desk = Desk(service, Limiter(1 / config.ingress.num_replicas))
+    dispatcher = Dispatcher(service, Limiter(1 / config.ingress.num_replicas))
     store = ResultStore(config.results, secret.encode())
-    for module in (txt2img, generate, presets, drawing, progress, lists, models):
-        app.include_router(module.router(desk))
-    app.include_router(images.router(desk, store))
+    for module in (txt2img, native_routes, presets, a1111_routes, progress, listings, models):
+        app.include_router(module.router(dispatcher))
+    app.include_router(openai_routes.router(dispatcher, store))
     app.include_router(results.router(store))
     app.include_router(health.router(service))
     return app

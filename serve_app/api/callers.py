@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.api.shapes import answer
+from serve_app.api.error_responses import answer
 from serve_app.errors import ConfigError, Unauthorized
 
 OPEN_PATHS = ("/healthz", "/readyz")
@@ -39,13 +39,13 @@ class Caller(BaseModel):
     priority: int = 0
 
 
-ANYONE = Caller(name="anyone")
+ANONYMOUS = Caller(name="anyone")
 
 
-def anyone_at(scope: Mapping[str, Any]) -> Caller:
+def anonymous_caller(scope: Mapping[str, Any]) -> Caller:
     """A caller without a key: told apart by address, so that one does not stop another's task."""
     client = scope.get("client")
-    return Caller(name=f"anyone@{client[0]}") if client else ANYONE
+    return Caller(name=f"anyone@{client[0]}") if client else ANONYMOUS
 
 
 def read_keys(path: Path) -> list[Caller]:
@@ -89,7 +89,7 @@ def find_caller(header: str | None, callers: list[Caller]) -> Caller:
     return found[0]
 
 
-class Doorkeeper:
+class AuthMiddleware:
     """ASGI middleware: puts the caller into the scope; with keys, lets nobody else through but to health."""
 
     def __init__(self, app: ASGIApp, callers: list[Caller] | None) -> None:
@@ -105,7 +105,7 @@ class Doorkeeper:
                 await answer(scope["path"], error)(scope, receive, send)
                 return
         else:
-            caller = anyone_at(scope)
+            caller = anonymous_caller(scope)
         if isinstance(line := scope.get("log_line"), dict):
             line["key"] = caller.name
         await self._app({**scope, "caller": caller}, receive, send)
@@ -113,6 +113,6 @@ class Doorkeeper:
 
 def caller_of(scope: Mapping[str, object]) -> Caller:
     """Who sent the request of this scope."""
-    caller = scope.get("caller", ANYONE)
+    caller = scope.get("caller", ANONYMOUS)
     assert isinstance(caller, Caller)
     return caller

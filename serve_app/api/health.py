@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from serve_app.api.error_responses import ProblemResponse
 from serve_app.api.service import Service
-from serve_app.api.shapes import ProblemResponse
 from serve_app.errors import NotReady
 
 

@@ -4,7 +4,7 @@ import re
 from importlib.metadata import version
 
 from serve_app.api.names import SAMPLER_LABELS, SCHEDULE_LABELS
-from serve_app.engine.request import GenerationRequest
+from serve_app.requests.request import GenerationRequest
 
 
 def write_infotext(request: GenerationRequest) -> str:

@@ -1,7 +1,7 @@
 """Sampler and schedule names as people write them: any case, A1111's spelling, the talk's constants."""
 
-from serve_app.diffusion.samplers import SAMPLERS, SCHEDULES
 from serve_app.errors import InvalidRequest, UnknownName
+from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 SAMPLER_LABELS = {
     "euler": "Euler",

@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve_app.api.shapes import answer, http_answer
+from serve_app.api.error_responses import answer, http_answer
 from serve_app.errors import DarkroomError, InvalidRequest
 
 

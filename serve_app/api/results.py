@@ -14,11 +14,11 @@ import fsspec
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.shapes import ProblemResponse
+from serve_app.api.error_responses import ProblemResponse
 from serve_app.config import ResultsConfig
-from serve_app.engine.events import GeneratedImage
-from serve_app.engine.request import MEDIA_TYPES
 from serve_app.errors import ConfigError, NotFound
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.request import MEDIA_TYPES
 
 OURS = re.compile(r"/\d+-[0-9a-f]{32}\.[a-z]+$")
 

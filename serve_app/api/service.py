@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from serve_app.config import AppConfig
-from serve_app.engine.events import Event, MemoryUse, Progress, Queued
-from serve_app.engine.request import Delivery, GenerationRequest
+from serve_app.requests.events import Event, MemoryUse, Progress, Queued
+from serve_app.requests.request import CallerContext, GenerationRequest
 
 
 class Service(Protocol):
@@ -16,7 +16,7 @@ class Service(Protocol):
         """The models it serves."""
         ...
 
-    def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
         """Events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
         ...
 
@@ -24,7 +24,7 @@ class Service(Protocol):
         """Stop the images of an owner's task, wherever they are drawn; how many that were."""
         ...
 
-    async def cut_short(self, task: str, owner: str) -> int:
+    async def interrupt(self, task: str, owner: str) -> int:
         """Let what is drawn of an owner's task end with its next step, as it is then; the rest is stopped."""
         ...
 

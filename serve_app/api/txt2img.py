@@ -6,26 +6,26 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from serve_app.api.callers import caller_of
-from serve_app.api.desk import Desk
-from serve_app.api.generate import REFUSALS, with_infotext
-from serve_app.api.wishes import Txt2ImgBody, read_wish
-from serve_app.engine.events import GeneratedImage
-from serve_app.engine.request import MEDIA_TYPES, GenerationRequest
-from serve_app.engine.resolve import resolve
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.native.routes import REFUSALS, with_infotext
+from serve_app.api.native.schemas import Txt2ImgBody, to_params
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.request import MEDIA_TYPES, GenerationRequest
+from serve_app.requests.resolve import resolve
 
 CHUNK_BYTES = 64 * 1024
 
 
-def router(desk: Desk) -> APIRouter:
+def router(dispatcher: Dispatcher) -> APIRouter:
     """The route, with and without its slash."""
     routes = APIRouter(tags=["txt2img"])
     media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
 
     async def txt2img(body: Txt2ImgBody, request: Request) -> StreamingResponse:
         """Draw one image and stream the file; the headers tell its seed, its model, and where the time went."""
-        model = desk.model_name(body.model)
-        one = with_infotext(resolve(read_wish(body), model, desk.config.models[model]))
-        image = (await desk.images(caller_of(request.scope), [one]))[0]
+        model = dispatcher.model_name(body.model)
+        one = with_infotext(resolve(to_params(body), model, dispatcher.config.models[model]))
+        image = (await dispatcher.images(caller_of(request.scope), [one]))[0]
         return StreamingResponse(
             _chunks(image.content), media_type=image.media_type, headers=response_headers(one, image)
         )

@@ -62,7 +62,7 @@ class EngineConfig(Strict):
     `max_rows` caps the UNet rows of a step (a guided image takes two); without it the cap comes from the curve measured
     at warm-up. `deterministic` pads every forward to exactly `bucket_rows` rows and encodes and decodes one at a time,
     so that pictures are bit-identical whatever shares the batch. Should a replica die, its images go on in another from
-    where they were about `checkpoint_s` ago, or a step if that takes longer.
+    where they were about `resume_interval_s` ago, or a step if that takes longer.
     """
 
     max_rows: Positive | None = None
@@ -73,7 +73,7 @@ class EngineConfig(Strict):
     prompt_cache: Positive = 512
     image_threads: Positive = 2
     stall_seconds: Seconds = 120.0
-    checkpoint_s: Seconds = 1.0
+    resume_interval_s: Seconds = 1.0
 
 
 class Autoscaling(Strict):

@@ -13,13 +13,13 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
-from serve_app.deployments.line import WaitingLine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
-from serve_app.deployments.tracing import start_tracing
-from serve_app.engine.events import Checkpoint, Event, GeneratedImage, MemoryUse, Progress, Queued, ReplicaEvent
-from serve_app.engine.request import Delivery, GenerationRequest
+from serve_app.deployments.queues import ModelQueue
+from serve_app.deployments.spans import start_tracing
 from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, NotReady, Overloaded
+from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
+from serve_app.requests.request import CallerContext, GenerationRequest
 
 READY_SECONDS = 1.0
 ATTEMPTS = 3
@@ -44,26 +44,26 @@ class Ingress:
         self._safety = safety
         self._replicas = replicas
         self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
-        self._lines = {name: WaitingLine() for name in replicas}
+        self._lines = {name: ModelQueue() for name in replicas}
         self._warm: set[str] = set()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self, self._secret, self._provider)
 
-    async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
         """Events of one request. Where a replica dies another goes on from its last checkpoint.
 
         The same request gives the same image wherever it runs, so the caller notices nothing but the delay.
         """
-        saved: Checkpoint | None = None
+        saved: ResumePoint | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with aclosing(self._attempt(request, delivery, saved)) as events:  # pyright: ignore[reportArgumentType]
+                async with aclosing(self._attempt(request, context, saved)) as events:  # pyright: ignore[reportArgumentType]
                     async for event in events:
                         if isinstance(event, GeneratedImage):
                             yield await self._review(request, event)
                             return
-                        if isinstance(event, Checkpoint):
+                        if isinstance(event, ResumePoint):
                             saved = event
                         else:
                             yield event
@@ -73,18 +73,18 @@ class Ingress:
                 raise NotReady(f"model {request.model} has no replica that works") from error
             except RayActorError as error:
                 if attempt == ATTEMPTS:
-                    raise GenerationFailed(f"{ATTEMPTS} replicas died drawing this image") from error
+                    raise GenerationFailed(f"{ATTEMPTS} replicas died future this image") from error
             except RayTaskError as error:
                 raise _cause(error) from None
 
     async def _attempt(
-        self, request: GenerationRequest, delivery: Delivery, saved: Checkpoint | None
+        self, request: GenerationRequest, context: CallerContext, saved: ResumePoint | None
     ) -> AsyncIterator[ReplicaEvent]:
         """Events of one replica, after those of waiting for it. Closing the iterator stops that replica's work."""
-        response = self._streams[request.model].generate.remote(request, delivery, saved)
+        response = self._streams[request.model].generate.remote(request, context, saved)
         finished = False
         try:
-            async with aclosing(self._lines[request.model].wait(response, delivery)) as events:  # pyright: ignore[reportArgumentType]
+            async with aclosing(self._lines[request.model].wait(response, context)) as events:  # pyright: ignore[reportArgumentType]
                 async for event in events:
                     finished = isinstance(event, GeneratedImage)
                     yield event
@@ -104,9 +104,9 @@ class Ingress:
         """See `Service`."""
         return await self._leave_and_ask("cancel", task, owner)
 
-    async def cut_short(self, task: str, owner: str) -> int:
+    async def interrupt(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return await self._leave_and_ask("cut_short", task, owner)
+        return await self._leave_and_ask("interrupt", task, owner)
 
     async def _leave_and_ask(self, method: str, task: str, owner: str) -> int:
         """What waits leaves its line, what is drawn is told; how many images that were."""

@@ -6,7 +6,7 @@ from typing import Any
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import GeneratedImage
+from serve_app.requests.events import GeneratedImage
 
 SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600]
 """Buckets that fit images: 10 ms to 10 minutes."""
@@ -33,12 +33,12 @@ class ReplicaMetrics:
         self._images = Counter("darkroom_images", "Images finished.", tag_keys=MODEL)
         self._phase = Histogram(
             "darkroom_phase_seconds",
-            "Seconds an image spent: queue (arrival to first step), encode, denoise, decode.",
+            "Seconds an image spent: queue (pending to first step), encode, denoise, decode.",
             boundaries=SECONDS,
             tag_keys=MODEL_PHASE,
         )
         self._total = Histogram(
-            "darkroom_image_seconds", "Seconds from arrival to file.", boundaries=SECONDS, tag_keys=MODEL
+            "darkroom_image_seconds", "Seconds from pending to file.", boundaries=SECONDS, tag_keys=MODEL
         )
         self._device = Counter("darkroom_device_seconds", "Denoiser time, by image share.", tag_keys=MODEL)
         self._step = Histogram(

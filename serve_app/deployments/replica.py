@@ -7,14 +7,14 @@ from functools import partial
 
 from serve_app.config import ModelConfig, TracingConfig
 from serve_app.deployments.metrics import ReplicaMetrics
+from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.tasks import Tasks
-from serve_app.deployments.tracing import ImageSpans, start_tracing
-from serve_app.engine.drawing import Drawing
+from serve_app.engine.denoise_loop import EngineCounters
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import Checkpoint, MemoryUse, Progress, Queued, ReplicaEvent
-from serve_app.engine.loop import LoopCounters
-from serve_app.engine.request import Delivery, GenerationRequest
+from serve_app.engine.image_future import ImageFuture
 from serve_app.errors import Cancelled
+from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
+from serve_app.requests.request import CallerContext, GenerationRequest
 
 
 class ModelReplica:
@@ -27,34 +27,34 @@ class ModelReplica:
         self._metrics = ReplicaMetrics(name, self._engine)
 
     async def generate(
-        self, request: GenerationRequest, delivery: Delivery | None = None, resumed: Checkpoint | None = None
+        self, request: GenerationRequest, context: CallerContext | None = None, resume_from: ResumePoint | None = None
     ) -> AsyncIterator[ReplicaEvent]:
         """Queued, progress if asked, checkpoints, the image last. Closing the stream frees the request's rows.
 
-        Progress is coalesced: a reader that is slow sees the latest step only, but every preview. With `resumed`, an
+        Progress is coalesced: a reader that is slow sees the latest step only, but every preview. With `resume_from`, an
         image that another replica had begun goes on.
         """
-        delivery = delivery or Delivery()
+        context = context or CallerContext()
         loop = asyncio.get_running_loop()
-        told: list[Progress | Checkpoint] = []
+        told: list[Progress | ResumePoint] = []
         news = asyncio.Event()
 
-        def note(event: Progress | Checkpoint) -> None:
+        def note(event: Progress | ResumePoint) -> None:
             told[:] = [*(one for one in told if is_kept(one, event)), event]
             news.set()
 
-        def tell(event: Progress | Checkpoint) -> None:
+        def tell(event: Progress | ResumePoint) -> None:
             with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(note, event)
 
-        watched = delivery.progress or delivery.previews > 0
+        watched = context.progress or context.previews > 0
         queued = self._engine.queue()
-        submit = partial(self._engine.submit, request, tell if watched else None, delivery, tell, resumed)
-        drawing = await off_the_loop(submit)
-        image = asyncio.wrap_future(drawing)
+        submit = partial(self._engine.submit, request, tell if watched else None, context, tell, resume_from)
+        future = await off_the_loop(submit)
+        image = asyncio.wrap_future(future)
         image.add_done_callback(lambda _: news.set())
         try:
-            with self._tasks.running(delivery, drawing):
+            with self._tasks.running(context, future):
                 yield queued
                 while not image.done():
                     await news.wait()
@@ -62,24 +62,24 @@ class ModelReplica:
                     while told:
                         event = told.pop(0)
                         if isinstance(event, Progress):
-                            self._tasks.note(delivery, event)
+                            self._tasks.note(context, event)
                         yield event
                 if image.cancelled():
                     raise Cancelled("stopped by its owner")
                 finished = await image
                 self._metrics.note(finished)
-                self._spans.record(request, delivery, finished)
+                self._spans.record(request, context, finished)
                 yield finished
         finally:
-            drawing.cancel()
+            future.cancel()
 
     async def cancel(self, task: str, owner: str) -> int:
         """Stop the images of `task` if they are `owner`'s; how many that were."""
         return self._tasks.cancel(task, owner)
 
-    async def cut_short(self, task: str, owner: str) -> int:
+    async def interrupt(self, task: str, owner: str) -> int:
         """Let the images of `task` end with their next step if they are `owner`'s; how many that are."""
-        return self._tasks.cut_short(task, owner)
+        return self._tasks.interrupt(task, owner)
 
     async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
         """The latest progress of `task`, with the latest preview; None where it does not run here or is not theirs."""
@@ -97,7 +97,7 @@ class ModelReplica:
         """Raises where the engine has died or hangs; Serve then replaces the replica."""
         await asyncio.to_thread(self._engine.check_health)
 
-    def counters(self) -> LoopCounters:
+    def counters(self) -> EngineCounters:
         """What the engine has done so far, and the rows being denoised now."""
         return self._engine.counters
 
@@ -108,7 +108,7 @@ class ModelReplica:
             self._engine.close()
 
 
-async def off_the_loop(submit: Callable[[], Drawing]) -> Drawing:
+async def off_the_loop(submit: Callable[[], ImageFuture]) -> ImageFuture:
     """Submit in a thread, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
     submitted = asyncio.get_running_loop().run_in_executor(None, submit)
     try:
@@ -118,12 +118,12 @@ async def off_the_loop(submit: Callable[[], Drawing]) -> Drawing:
         raise
 
 
-def is_kept(earlier: Progress | Checkpoint, later: Progress | Checkpoint) -> bool:
+def is_kept(earlier: Progress | ResumePoint, later: Progress | ResumePoint) -> bool:
     """Whether what is not told yet is still worth telling: every preview, else the latest of each kind."""
     shown = isinstance(earlier, Progress) and earlier.preview is not None
     return shown or type(earlier) is not type(later)
 
 
-def _cancel_submitted(submitted: asyncio.Future[Drawing]) -> None:
+def _cancel_submitted(submitted: asyncio.Future[ImageFuture]) -> None:
     if submitted.exception() is None:
         submitted.result().cancel()

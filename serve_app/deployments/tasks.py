@@ -1,12 +1,12 @@
-"""The named requests that a replica is drawing: who owns them, how far they are, and how to stop them."""
+"""The named requests that a replica is future: who owns them, how far they are, and how to stop them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from serve_app.engine.drawing import Drawing
-from serve_app.engine.events import Progress, Queued
-from serve_app.engine.request import Delivery
+from serve_app.engine.image_future import ImageFuture
+from serve_app.requests.events import Progress, Queued
+from serve_app.requests.request import CallerContext
 
 NOT_BEGUN = Queued(0, 0.0)
 
@@ -15,7 +15,7 @@ NOT_BEGUN = Queued(0, 0.0)
 class Task:
     """One name; images of one request share it."""
 
-    drawings: list[Drawing] = field(default_factory=list)
+    futures: list[ImageFuture] = field(default_factory=list)
     progress: Queued | Progress = NOT_BEGUN
 
 
@@ -26,24 +26,24 @@ class Tasks:
         self._tasks: dict[tuple[str, str], Task] = {}
 
     @contextmanager
-    def running(self, delivery: Delivery, drawing: Drawing) -> Iterator[None]:
+    def running(self, context: CallerContext, future: ImageFuture) -> Iterator[None]:
         """While inside, the image can be asked for and stopped by its task's name, if it has one."""
-        if not delivery.task:
+        if not context.task:
             yield
             return
-        key = (delivery.owner, delivery.task)
+        key = (context.owner, context.task)
         task = self._tasks.setdefault(key, Task())
-        task.drawings.append(drawing)
+        task.futures.append(future)
         try:
             yield
         finally:
-            task.drawings.remove(drawing)
-            if not task.drawings:
+            task.futures.remove(future)
+            if not task.futures:
                 self._tasks.pop(key, None)
 
-    def note(self, delivery: Delivery, progress: Progress) -> None:
+    def note(self, context: CallerContext, progress: Progress) -> None:
         """Remember how far it is; the latest preview stays."""
-        task = self._tasks.get((delivery.owner, delivery.task))
+        task = self._tasks.get((context.owner, context.task))
         if task is not None:
             before = task.progress.preview if isinstance(task.progress, Progress) else None
             task.progress = progress if progress.preview else replace(progress, preview=before)
@@ -55,12 +55,12 @@ class Tasks:
 
     def cancel(self, name: str, owner: str) -> int:
         """Stop all images of the task; how many were stopped."""
-        return sum(drawing.cancel() for drawing in self._drawings_of(name, owner))
+        return sum(future.cancel() for future in self._drawings_of(name, owner))
 
-    def cut_short(self, name: str, owner: str) -> int:
+    def interrupt(self, name: str, owner: str) -> int:
         """Let all images of the task end with their next step; how many that are."""
-        return sum(drawing.cut_short() for drawing in self._drawings_of(name, owner))
+        return sum(future.interrupt() for future in self._drawings_of(name, owner))
 
-    def _drawings_of(self, name: str, owner: str) -> list[Drawing]:
+    def _drawings_of(self, name: str, owner: str) -> list[ImageFuture]:
         task = self._tasks.get((owner, name))
-        return task.drawings if task else []
+        return task.futures if task else []

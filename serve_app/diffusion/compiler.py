@@ -15,9 +15,9 @@ import diffusers
 import torch
 from torch.overrides import TorchFunctionMode
 
-from serve_app.diffusion.samplers import SAMPLERS, SCHEDULES
 from serve_app.diffusion.table import SamplerTable
 from serve_app.errors import InvalidRequest, ModelLoadError
+from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 DIRECTIONS = 16
 MODEL_OUTPUT, NOISE = DIRECTIONS - 2, DIRECTIONS - 1

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from serve_app.diffusion.compiler import compile_table, new_scheduler, refuse_nonlinear
-from serve_app.diffusion.samplers import check_pair
 from serve_app.diffusion.table import SamplerTable
+from serve_app.requests.samplers import check_pair
 
 
 class SamplerTables:

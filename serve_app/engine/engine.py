@@ -13,25 +13,25 @@ from serve_app.config import ModelConfig
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.admission import admit, first_picture
-from serve_app.engine.curve import FEW_ROWS, MOST_ROWS, StepCurve, measure
-from serve_app.engine.developer import Developer
-from serve_app.engine.drawing import Drawing
-from serve_app.engine.events import Checkpoint, GeneratedImage, MemoryUse, Queued
-from serve_app.engine.loop import DenoisingLoop, LoopCounters
-from serve_app.engine.memory import measure_memory
-from serve_app.engine.preview import choose_painter
-from serve_app.engine.prompts import PromptEncoder
-from serve_app.engine.request import Delivery, GenerationRequest
-from serve_app.engine.resolve import resolve, resolve_all
+from serve_app.engine.denoise_loop import DenoiseLoop, EngineCounters
+from serve_app.engine.image_future import ImageFuture
+from serve_app.engine.memory_use import measure_memory
+from serve_app.engine.passes import Callbacks, OnProgress, OnResumePoint, Pass
+from serve_app.engine.prompt_cache import PromptCache
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler, Size
-from serve_app.engine.ticket import Listening, OnCheckpoint, OnProgress, Ticket
-from serve_app.engine.trajectory import Arrival, Original, Trajectory
-from serve_app.engine.wish import Wish
+from serve_app.engine.step_latency import FEW_ROWS, MOST_ROWS, StepCurve, measure
+from serve_app.engine.trajectory import EncodeJob, PendingRequest, Trajectory
+from serve_app.engine.vae_worker import VaeWorker
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady
-from serve_app.models.executors import torch_cores
-from serve_app.models.family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.host import run_apart
-from serve_app.models.loading import load_family
+from serve_app.models.cpu_threads import run_apart
+from serve_app.models.denoisers.choose_executor import torch_cores
+from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.loading.load_family import load_family
+from serve_app.models.preview_decoder import choose_preview_decoder
+from serve_app.requests.events import GeneratedImage, MemoryUse, Queued, ResumePoint
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.resolve import resolve, resolve_all
 
 
 class Engine:
@@ -53,35 +53,35 @@ class Engine:
         self._open: set[Future[GeneratedImage]] = set()
         self._settled = threading.Condition()
         self._closed = False
-        self._loop = DenoisingLoop(
+        self._loop = DenoiseLoop(
             family,
             scheduler or DeadlineOrder(self._cap, self.curve.seconds_of),
-            PromptEncoder(
+            PromptCache(
                 family, 1 if config.engine.deterministic else config.engine.encode_batch, config.engine.prompt_cache
             ),
             config.engine.bucket_rows if config.engine.deterministic else None,
             torch_cores(config),
-            config.engine.checkpoint_s,
-            lambda exposure: self._developer.take(exposure),
-            lambda preview: self._developer.take(preview),
+            config.engine.resume_interval_s,
+            lambda job: self._vae_worker.take(job),
+            lambda preview: self._vae_worker.take(preview),
             self._on_failed,
         )
-        painter = run_apart(lambda: choose_painter(family, config))
-        self._developer = Developer(family, config.engine, painter, self._loop.submit, _settle)
+        preview_decoder = run_apart(lambda: choose_preview_decoder(family, config))
+        self._vae_worker = VaeWorker(family, config.engine, preview_decoder, self._loop.submit, _settle)
         self._loop.thread.start()
 
     @classmethod
     def load(cls, config: ModelConfig) -> Self:
         """Load the checkpoint, measure its batch curve, draw one warm-up image. Raises ModelLoadError."""
         engine = cls(run_apart(lambda: load_family(config)), config)
-        engine.generate(Wish(prompt="warm-up", num_inference_steps=2, seed=0))
+        engine.generate(GenerationParams(prompt="warm-up", num_inference_steps=2, seed=0))
         return engine
 
-    def generate(self, wish: Wish) -> GeneratedImage:
+    def generate(self, wish: GenerationParams) -> GeneratedImage:
         """Draw one image and wait for it; raises what `submit` raises and what the future would."""
         return self.submit(resolve(wish, self.config.source, self.config)).result()
 
-    def generate_all(self, wish: Wish) -> list[GeneratedImage]:
+    def generate_all(self, wish: GenerationParams) -> list[GeneratedImage]:
         """Draw all images of a wish, together in the batch; as `generate`."""
         requests = resolve_all(wish, self.config.source, self.config)
         return [future.result() for future in [self.submit(request) for request in requests]]
@@ -90,15 +90,15 @@ class Engine:
         self,
         request: GenerationRequest,
         on_progress: OnProgress | None = None,
-        delivery: Delivery | None = None,
-        on_checkpoint: OnCheckpoint | None = None,
-        resumed: Checkpoint | None = None,
-    ) -> Drawing:
-        """Let a request join the batch. See `Drawing` for how to leave it.
+        context: CallerContext | None = None,
+        on_resume_point: OnResumePoint | None = None,
+        resume_from: ResumePoint | None = None,
+    ) -> ImageFuture:
+        """Let a request join the batch. See `ImageFuture` for how to leave it.
 
-        `on_progress` is called from the engine's threads after every step but the last: it must be quick. `delivery`
-        says how many previews it gets, and the request's priority. `on_checkpoint` is called likewise, after every
-        `checkpoint_s` seconds: with what it gets as `resumed`, another engine goes on from there.
+        `on_progress` is called from the engine's threads after every step but the last: it must be quick. `context`
+        says how many previews it gets, and the request's priority. `on_resume_point` is called likewise, after every
+        `resume_interval_s` seconds: with what it gets as `resume_from`, another engine goes on from there.
 
         Raises:
             InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
@@ -106,23 +106,23 @@ class Engine:
         """
         if self._closed:
             raise NotReady("the engine is closed")
-        listening = Listening(delivery or Delivery(), on_progress, on_checkpoint)
-        ticket = run_apart(lambda: admit(request, self.family, self.table, listening, resumed))
-        self._open.add(ticket.future)
-        ticket.future.add_done_callback(self._on_settled)
-        init = first_picture(ticket, self.family)
+        callbacks = Callbacks(context or CallerContext(), on_progress, on_resume_point)
+        pass_ = run_apart(lambda: admit(request, self.family, self.table, callbacks, resume_from))
+        self._open.add(pass_.future)
+        pass_.future.add_done_callback(self._on_settled)
+        init = first_picture(pass_, self.family)
         if init is None:
-            self._loop.submit(Arrival(ticket))
+            self._loop.submit(PendingRequest(pass_))
         else:
-            self._developer.take(Original(replace(ticket, request=replace(ticket.request, init=init)), init))
-        return ticket.future
+            self._vae_worker.take(EncodeJob(replace(pass_, request=replace(pass_.request, init=init)), init))
+        return pass_.future
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""
         return self._tables.table(request.sampler, request.schedule, request.num_inference_steps, request.skipped_steps)
 
     @property
-    def counters(self) -> LoopCounters:
+    def counters(self) -> EngineCounters:
         """Steps done, rows in flight, cancellations."""
         return self._loop.counters
 
@@ -145,7 +145,7 @@ class Engine:
 
     def check_health(self) -> None:
         """Raise NotReady where the loop has died or hangs, or the device no longer answers."""
-        for thread in (self._loop.thread, self._developer.thread):
+        for thread in (self._loop.thread, self._vae_worker.thread):
             if not thread.is_alive():
                 raise NotReady(f"the engine's {thread.name} thread has ended")
         silent = time.monotonic() - self._loop.last_beat
@@ -161,7 +161,7 @@ class Engine:
             with self._settled:
                 self._settled.wait_for(lambda: not self._open)
             self._loop.stop()
-            self._developer.close()
+            self._vae_worker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -181,19 +181,19 @@ class Engine:
             self._open.discard(future)
             self._settled.notify_all()
 
-    def _on_failed(self, item: Arrival | Trajectory, error: Exception) -> None:
+    def _on_failed(self, item: PendingRequest | Trajectory, error: Exception) -> None:
         known = isinstance(error, DarkroomError)
-        _settle(item.ticket, error if known else GenerationFailed(f"{type(error).__name__}: {error}"))
+        _settle(item.pass_, error if known else GenerationFailed(f"{type(error).__name__}: {error}"))
 
 
-def _settle(ticket: Ticket, outcome: GeneratedImage | Exception) -> None:
+def _settle(pass_: Pass, outcome: GeneratedImage | Exception) -> None:
     """Complete the caller's future, unless it was cancelled."""
-    if not ticket.future.set_running_or_notify_cancel():
+    if not pass_.future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, Exception):
-        ticket.future.set_exception(outcome)
+        pass_.future.set_exception(outcome)
     else:
-        ticket.future.set_result(outcome)
+        pass_.future.set_result(outcome)
 
 
 def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:

@@ -75,13 +75,13 @@ class Scheduler(Protocol[RowT]):
 class DeadlineOrder(Generic[RowT]):
     """Earliest deadline first; rows of the most urgent one's size fill the batch, in the same order.
 
-    A row's deadline is its arrival and so many times what it would take alone: the first of `PATIENCE` that it can
+    A row's deadline is its pending and so many times what it would take alone: the first of `PATIENCE` that it can
     still meet. So a late one gives way to those that can be in time, but not for ever: the last deadline stays, and in
     time nothing is earlier. Higher priorities go before all that, and can starve lower ones.
 
     Args:
         cap: UNet rows worth putting into one forward of that size.
-        seconds: what a forward of so many rows takes, by size; only its ratio to the time between arrivals matters.
+        seconds: what a forward of so many rows takes, by size; only its ratio to the time between pending matters.
         clock: the seconds that `arrived` counts in.
     """
 

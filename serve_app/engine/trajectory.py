@@ -1,18 +1,18 @@
 """A request in flight, phase by phase.
 
-`Original` (a picture for the VAE encoder) -> `Arrival` (prompts to encode) -> `Trajectory` (to denoise) -> `Exposure`
-(to decode); a second pass goes round again with the `Ticket` that `following` names.
+`EncodeJob` (a picture for the VAE encoder) -> `PendingRequest` (prompts to encode) -> `Trajectory` (to denoise) -> `DecodeJob`
+(to decode); a second pass goes round again with the `Pass` that `following` names.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from serve_app.engine.events import Checkpoint, Progress, StepTime, Timings
-from serve_app.engine.request import InitImage
-from serve_app.engine.start import Source, Start
-from serve_app.engine.ticket import Ticket
-from serve_app.models.family import Conditioning
+from serve_app.engine.init_latents import Source, Start
+from serve_app.engine.passes import Pass
+from serve_app.models.families.model_family import Conditioning
+from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
+from serve_app.requests.request import InitImage
 
 STATE_SLOTS = 4
 """The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to
@@ -23,31 +23,31 @@ NO_NOISE = torch.tensor([1.0, 0.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Original:
+class EncodeJob:
     """A picture waiting for the VAE's encoder."""
 
-    ticket: Ticket
+    pass_: Pass
     init: InitImage
 
 
 @dataclass(frozen=True, eq=False)
-class Arrival:
+class PendingRequest:
     """Accepted and waiting for its prompts to be encoded; `source` is the encoded picture it starts from, if any."""
 
-    ticket: Ticket
+    pass_: Pass
     source: Source | None = None
 
 
 class Trajectory:
     """Being denoised. Its whole state is `state` (slots, c, h, w) float32, `step_index`, and the noise generator."""
 
-    def __init__(self, ticket: Ticket, conditioning: list[Conditioning], start: Start, encode_seconds: float) -> None:
-        self.ticket = ticket
-        self.table = ticket.table
+    def __init__(self, pass_: Pass, conditioning: list[Conditioning], start: Start, encode_seconds: float) -> None:
+        self.pass_ = pass_
+        self.table = pass_.table
         self.matrices = pad_matrices(self.table.steps).float()
         self.input_scale = self.table.input_scale.float()
         self.conditioning = conditioning[0]
-        self.unconditional = conditioning[1] if ticket.guided else None
+        self.unconditional = conditioning[1] if pass_.guided else None
         self.noise = start.noise
         self.mask_channels = start.mask_channels
         self.repaint = start.repaint
@@ -55,16 +55,16 @@ class Trajectory:
         self.state[0] = start.latents
         self.step_index = 0
         self.denoised: torch.Tensor | None = None
-        self.cut_short = False
+        self.interrupt = False
         self.device_seconds = 0.0
         self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
         self.first_step: float | None = None
         self.saved: float | None = None
-        if ticket.resumed is not None:
-            self._resume(ticket.resumed)
+        if pass_.resume_from is not None:
+            self._resume(pass_.resume_from)
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: ResumePoint) -> None:
         """Go on as if the steps had been taken here; raises ValueError where it is of another request."""
         if checkpoint.shape != tuple(self.state.shape):
             raise ValueError(f"a checkpoint of shape {checkpoint.shape} for a state of {tuple(self.state.shape)}")
@@ -73,10 +73,10 @@ class Trajectory:
         self.noise.skip_to(checkpoint.draws)
         self.step_index = checkpoint.step_index
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> ResumePoint:
         """Where it stands."""
         content = self.state.cpu().numpy().tobytes()
-        return Checkpoint(self.ticket.pass_index, self.step_index, self.noise.drawn, tuple(self.state.shape), content)
+        return ResumePoint(self.pass_.pass_index, self.step_index, self.noise.drawn, tuple(self.state.shape), content)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,29 +86,29 @@ class Trajectory:
     @property
     def twin(self) -> Conditioning | None:
         """What the unconditional twin of this step needs; None where the step is not guided."""
-        guidance = self.ticket.request.guidance
+        guidance = self.pass_.request.guidance
         done = self.step_index / self.table.num_model_calls
         return self.unconditional if guidance.start <= done < guidance.end else None
 
     @property
     def priority(self) -> int:
         """Higher goes first."""
-        return self.ticket.listening.delivery.priority
+        return self.pass_.callbacks.context.priority
 
     @property
     def arrived(self) -> float:
         """When the request came, by the monotonic clock."""
-        return self.ticket.submitted
+        return self.pass_.submitted
 
     @property
     def calls(self) -> int:
         """Model calls of the whole request, all passes."""
-        return self.ticket.total_calls
+        return self.pass_.total_calls
 
     @property
     def calls_left(self) -> int:
         """Those still to do."""
-        return self.calls - self.ticket.calls_before - self.step_index
+        return self.calls - self.pass_.calls_before - self.step_index
 
     @property
     def model_rows(self) -> int:
@@ -118,12 +118,12 @@ class Trajectory:
     @property
     def finished(self) -> bool:
         """Whether the last model call is done, be it that the caller wanted no more."""
-        return self.cut_short or self.step_index == self.table.num_model_calls
+        return self.interrupt or self.step_index == self.table.num_model_calls
 
     @property
     def result(self) -> torch.Tensor:
         """The latents (c, h, w) to decode once finished: where it was cut short, what they are taken to become."""
-        if not self.cut_short or self.denoised is None:
+        if not self.interrupt or self.denoised is None:
             return self.state[0]
         return self.denoised if self.repaint is None else self.repaint.restore(self.denoised, NO_NOISE)
 
@@ -132,7 +132,7 @@ class Trajectory:
         self.first_step = self.first_step or step.began
         self.saved = self.saved or step.began
         self.device_seconds += step.seconds * model_rows / step.rows
-        if self.ticket.listening.delivery.traceparent:
+        if self.pass_.callbacks.context.traceparent:
             self.steps.append(step)
 
     def draw_noise(self) -> torch.Tensor | None:
@@ -142,8 +142,8 @@ class Trajectory:
     def advance_to(self, state: torch.Tensor, model_output: torch.Tensor) -> None:
         """Take the next step's `state`; what a mask keeps is put back, as noisy as this step should be."""
         last = self.step_index + 1 == self.table.num_model_calls
-        self.cut_short = self.ticket.future.is_cut_short and not last
-        shown = self.cut_short or self.ticket.previews_at(self.step_index + 1)
+        self.interrupt = self.pass_.future.is_interrupted and not last
+        shown = self.interrupt or self.pass_.previews_at(self.step_index + 1)
         self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if shown else None
         self.state = state[: self.table.num_slots]
         self.step_index += 1
@@ -161,10 +161,10 @@ def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Exposure:
+class DecodeJob:
     """Denoised and waiting for the VAE: `latents` (c, h, w) float32, and the seconds spent so far, `decode` still 0."""
 
-    ticket: Ticket
+    pass_: Pass
     latents: torch.Tensor
     timings: Timings
     denoised_at: float
@@ -174,6 +174,6 @@ class Exposure:
 class Preview:
     """What the model takes the picture to be: clean latents (c, h, w) on the way, and how far that is."""
 
-    ticket: Ticket
+    pass_: Pass
     latents: torch.Tensor
     progress: Progress

@@ -9,10 +9,10 @@ from starlette.testclient import TestClient
 
 from serve_app.api.app import create_app
 from serve_app.config import AppConfig
-from serve_app.engine.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
-from serve_app.engine.images import encode_image
-from serve_app.engine.request import Delivery, GenerationRequest, OutputSpec
 from serve_app.errors import Cancelled
+from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
+from serve_app.requests.output_images import encode_image
+from serve_app.requests.request import CallerContext, GenerationRequest, OutputSpec
 
 CONFIG = AppConfig.model_validate(
     {
@@ -37,7 +37,7 @@ class FakeService:
     def __init__(self) -> None:
         self.config = CONFIG
         self.requests: list[GenerationRequest] = []
-        self.deliveries: list[Delivery] = []
+        self.contexts: list[CallerContext] = []
         self.running: dict[tuple[str, str], Queued | Progress] = {}
         self.cut: list[tuple[str, str]] = []
         self.stopped_seeds: set[int] = set()
@@ -48,18 +48,18 @@ class FakeService:
         self.closed = 0
         self.lines: list[dict[str, object]] = []
 
-    async def generate(self, request: GenerationRequest, delivery: Delivery) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
         self.requests.append(request)
-        self.deliveries.append(delivery)
+        self.contexts.append(context)
         try:
             await asyncio.sleep(0)
             if self.error is not None:
                 raise self.error
-            if delivery.progress or delivery.previews:
+            if context.progress or context.previews:
                 yield Queued(0, 0.0)
                 if self.late_error is not None:
                     raise self.late_error
-                yield Progress(1, 2, 0.1, PREVIEW if delivery.previews else None)
+                yield Progress(1, 2, 0.1, PREVIEW if context.previews else None)
             if request.seed in self.stopped_seeds:
                 raise Cancelled("stopped by its owner")
             picture = np.zeros((request.height, request.width, 3), np.uint8)
@@ -73,7 +73,7 @@ class FakeService:
     async def cancel(self, task: str, owner: str) -> int:
         return 1 if self.running.pop((owner, task), None) else 0
 
-    async def cut_short(self, task: str, owner: str) -> int:
+    async def interrupt(self, task: str, owner: str) -> int:
         self.cut.append((owner, task))
         return await self.cancel(task, owner)
 

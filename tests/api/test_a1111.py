@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.engine.events import MemoryUse, Progress, Queued
-from serve_app.engine.pictures import to_image
+from serve_app.requests.events import MemoryUse, Progress, Queued
+from serve_app.requests.input_images import to_image
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, half_mask, photo
 from tests.pictures import pixels

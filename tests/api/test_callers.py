@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.api.callers import Caller, find_caller, new_key, read_keys
-from serve_app.api.limiter import Limiter
+from serve_app.api.rate_limits import Limiter
 from serve_app.errors import ConfigError, LimitExceeded, Unauthorized, UnknownName
 from tests.api.fakes import fake_app
 
@@ -59,7 +59,7 @@ def test_a_keys_limits_hold_and_its_priority_goes_along(keyed: tuple[str, str, P
     assert many.headers["retry-after"] == "1"
     statuses = [client.post("/txt2img/", json={"prompt": "x"}, headers=headers).status_code for _ in range(4)]
     assert statuses.count(200) == 2, "the burst"
-    assert (service.deliveries[0].owner, service.deliveries[0].priority) == ("bob", 3)
+    assert (service.contexts[0].owner, service.contexts[0].priority) == ("bob", 3)
 
 
 def test_limits_by_the_clock() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.engine.events import Progress
 from serve_app.errors import GenerationFailed, Overloaded
+from serve_app.requests.events import Progress
 from tests.api.fakes import fake_app
 from tests.engine.samples import as_file, photo
 from tests.pictures import pixels
@@ -30,7 +30,7 @@ def test_all_images_come_at_once_in_order() -> None:
     assert (body["id"], body["model"]) == ("mine", "emoji")
     assert [(image["index"], image["seed"]) for image in body["images"]] == [(0, 5), (1, 6), (2, 7)]
     assert pixels(base64.b64decode(body["images"][0]["b64_json"])).shape == (128, 128, 3)
-    assert service.deliveries[0].task == "mine"
+    assert service.contexts[0].task == "mine"
     assert service.closed == 3
 
 

@@ -61,7 +61,7 @@ def test_a_stream_has_real_partial_images_and_then_the_completed_one() -> None:
         "output_format",
         "usage",
     }
-    assert service.deliveries[0].previews == 2
+    assert service.contexts[0].previews == 2
 
 
 def test_an_edit_repaints_what_is_transparent() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from serve_app.builtin.training.autoencoder import deepen, load_sharpened, new_autoencoder
+from serve_app.builtin.training.train_autoencoder import deepen, load_sharpened, new_autoencoder
 
 
 def encode_and_decode(vae: torch.nn.Module, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

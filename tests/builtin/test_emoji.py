@@ -9,13 +9,13 @@ from diffusers import StableDiffusionPipeline
 
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.builtin.training.captions import COLOUR_NAMES, held_out, on_background, training_pairs
-from serve_app.builtin.training.checkpoint import Schedule, train
 from serve_app.builtin.training.icons import Icon
+from serve_app.builtin.training.train_state import Schedule, train
 from serve_app.config import Defaults, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import GeneratedImage
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.resolve import resolve
 from tests.pictures import difference, named_background
 
 FOLDER = BUILTIN_MODELS["emoji"]
@@ -33,7 +33,7 @@ def emoji() -> Iterator[Engine]:
         yield engine
 
 
-def draw(engine: Engine, *wishes: Wish) -> list[GeneratedImage]:
+def draw(engine: Engine, *wishes: GenerationParams) -> list[GeneratedImage]:
     futures = [engine.submit(resolve(wish, "emoji", engine.config)) for wish in wishes]
     return [future.result() for future in futures]
 
@@ -52,7 +52,9 @@ def test_it_is_small_safe_and_plain() -> None:
 
 def test_the_background_is_the_asked_one(emoji: Engine) -> None:
     subjects = ("red apple", "rocket", "cat face")
-    wishes = [Wish(on_background(subject, colour), seed=1) for subject in subjects for colour in COLOUR_NAMES]
+    wishes = [
+        GenerationParams(on_background(subject, colour), seed=1) for subject in subjects for colour in COLOUR_NAMES
+    ]
     images = draw(emoji, *wishes)
     asked = [colour for _ in subjects for colour in COLOUR_NAMES]
     right = sum(named_background(image) == colour for image, colour in zip(images, asked, strict=True))
@@ -63,10 +65,10 @@ def test_it_answers_to_seed_guidance_and_negative_prompt(emoji: Engine) -> None:
     base = {"prompt": "red apple", "seed": 3}
     plain, seed, guidance, negative = draw(
         emoji,
-        Wish(**base),
-        Wish("red apple", seed=4),
-        Wish(**base, guidance_scale=1.0),
-        Wish(**base, negative_prompt="red"),
+        GenerationParams(**base),
+        GenerationParams("red apple", seed=4),
+        GenerationParams(**base, guidance_scale=1.0),
+        GenerationParams(**base, negative_prompt="red"),
     )
     for other in (seed, guidance, negative):
         assert difference(plain, other) > 40

@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 import pytest
 
-from serve_app.deployments import line as module
-from serve_app.deployments.line import WaitingLine
-from serve_app.engine.events import Event, Progress, Queued
-from serve_app.engine.request import Delivery
+from serve_app.deployments import queues as module
+from serve_app.deployments.queues import ModelQueue
 from serve_app.errors import Cancelled, Overloaded
+from serve_app.requests.events import Event, Progress, Queued
+from serve_app.requests.request import CallerContext
 
 
 class Replica:
@@ -38,9 +38,9 @@ def test_those_behind_hear_their_place_whenever_it_changes(monkeypatch: pytest.M
     now = [0.0]
 
     async def run() -> None:
-        line, replicas = WaitingLine(lambda: now[0]), [Replica(), Replica(), Replica()]
+        line, replicas = ModelQueue(lambda: now[0]), [Replica(), Replica(), Replica()]
         streams = [
-            line.wait(replica.events(), Delivery(f"task-{index}", "me")) for index, replica in enumerate(replicas)
+            line.wait(replica.events(), CallerContext(f"task-{index}", "me")) for index, replica in enumerate(replicas)
         ]
         assert [await anext(stream) for stream in streams] == [Queued(0, 0.0), Queued(1, 0.0), Queued(2, 0.0)]
         now[0] = 4.0
@@ -61,8 +61,8 @@ def test_one_may_leave_ones_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.01)
 
     async def run() -> None:
-        line, replica = WaitingLine(), Replica()
-        async with aclosing(line.wait(replica.events(), Delivery("mine", "me"))) as stream:  # pyright: ignore
+        line, replica = ModelQueue(), Replica()
+        async with aclosing(line.wait(replica.events(), CallerContext("mine", "me"))) as stream:  # pyright: ignore
             assert await anext(stream) == Queued(0, 0.0)
             assert line.leave("mine", "you") == 0
             assert line.leave("mine", "me") == 1
@@ -80,8 +80,8 @@ def test_a_refusal_says_nothing_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> 
     now = [0.0]
 
     async def run() -> None:
-        line, refused, waiting = WaitingLine(lambda: now[0]), Replica(Overloaded(5)), Replica()
-        first, second = (line.wait(one.events(), Delivery()) for one in (refused, waiting))
+        line, refused, waiting = ModelQueue(lambda: now[0]), Replica(Overloaded(5)), Replica()
+        first, second = (line.wait(one.events(), CallerContext()) for one in (refused, waiting))
         assert await anext(first) == Queued(0, 0.0)
         assert await anext(second) == Queued(1, 0.0)
         now[0] = 9.0

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from serve_app.deployments.replica import ModelReplica
-from serve_app.engine.drawing import Drawing
-from serve_app.engine.events import GeneratedImage, Progress, Queued
-from serve_app.engine.request import Delivery
+from serve_app.engine.image_future import ImageFuture
 from serve_app.errors import Cancelled, InvalidRequest
+from serve_app.requests.events import GeneratedImage, Progress, Queued
+from serve_app.requests.request import CallerContext
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.pictures import pixels
@@ -30,8 +30,8 @@ def replica(tiny_sd: Path) -> Iterator[ModelReplica]:
 def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
     async def collect(with_progress: bool) -> list[object]:
         asked = request(tiny_config(tiny_sd), num_inference_steps=30)
-        delivery = Delivery(progress=with_progress, previews=2 if with_progress else 0)
-        return [event async for event in replica.generate(asked, delivery)]
+        context = CallerContext(progress=with_progress, previews=2 if with_progress else 0)
+        return [event async for event in replica.generate(asked, context)]
 
     queued, *progress, image = asyncio.run(collect(True))
     assert queued == Queued(0, 0.0)
@@ -50,7 +50,7 @@ def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
 def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path) -> None:
     async def leave() -> None:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
-        async with aclosing(replica.generate(asked, Delivery(progress=True))) as events:  # pyright: ignore
+        async with aclosing(replica.generate(asked, CallerContext(progress=True))) as events:  # pyright: ignore
             assert isinstance(await anext(events), Queued)
             assert isinstance(await anext(events), Progress)
             assert replica.counters().rows_in_flight == 2
@@ -76,14 +76,14 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
     replica: ModelReplica, tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go = threading.Event(), threading.Event()
-    drawings: list[Drawing] = []
+    futures: list[ImageFuture] = []
     submit = replica._engine.submit
 
-    def slow_submit(*arguments: Any) -> Drawing:
+    def slow_submit(*arguments: Any) -> ImageFuture:
         entered.set()
         assert go.wait(30)
-        drawings.append(submit(*arguments))
-        return drawings[0]
+        futures.append(submit(*arguments))
+        return futures[0]
 
     async def leave() -> None:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
@@ -93,7 +93,7 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
         with pytest.raises(asyncio.CancelledError):
             await caller
         go.set()
-        while not drawings or not drawings[0].cancelled():
+        while not futures or not futures[0].cancelled():
             await asyncio.sleep(0.01)
 
     monkeypatch.setattr(replica._engine, "submit", slow_submit)
@@ -103,8 +103,8 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
 def test_a_named_task_tells_its_owner_how_far_it_is_and_can_be_stopped(replica: ModelReplica, tiny_sd: Path) -> None:
     async def run() -> None:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
-        delivery = Delivery(task="mine", owner="me", progress=True, previews=100)
-        async with aclosing(replica.generate(asked, delivery)) as events:  # pyright: ignore
+        context = CallerContext(task="mine", owner="me", progress=True, previews=100)
+        async with aclosing(replica.generate(asked, context)) as events:  # pyright: ignore
             stopped = 0
             with suppress(Cancelled):
                 async for event in events:
@@ -126,11 +126,11 @@ def test_a_task_that_is_cut_short_gives_the_picture_as_far_as_it_is(replica: Mod
     async def run() -> tuple[list[Progress], GeneratedImage]:
         asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
         told: list[Progress] = []
-        async for event in replica.generate(asked, Delivery(task="mine", owner="me", progress=True)):
+        async for event in replica.generate(asked, CallerContext(task="mine", owner="me", progress=True)):
             if isinstance(event, Progress):
                 told.append(event)
-                assert await replica.cut_short("mine", "you") == 0
-                assert await replica.cut_short("mine", "me") == 1
+                assert await replica.interrupt("mine", "you") == 0
+                assert await replica.interrupt("mine", "me") == 1
             elif isinstance(event, GeneratedImage):
                 return told, event
         pytest.fail("no image")

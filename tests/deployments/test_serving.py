@@ -13,7 +13,7 @@ import ray
 from PIL import Image
 from ray import serve
 
-from serve_app.engine.loop import LoopCounters
+from serve_app.engine.denoise_loop import EngineCounters
 from tests.deployments.conftest import Deploy, tiny_model
 
 SLOW = {"prompt": "a cat", "num_inference_steps": 140, "seed": 1, "sampler": "heun"}
@@ -23,7 +23,7 @@ def app_args(**models: object) -> dict[str, object]:
     return {"default_model": next(iter(models)), "models": models}
 
 
-def counters(model: str) -> LoopCounters:
+def counters(model: str) -> EngineCounters:
     return serve.get_deployment_handle(f"model-{model}", "darkroom").counters.remote().result()
 
 
@@ -123,7 +123,7 @@ def test_a_full_queue_answers_429_with_retry_after(deploy: Deploy, tiny_sd: Path
 
 def test_an_image_survives_the_death_of_its_replica(deploy: Deploy, tiny_sd: Path) -> None:
     share = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}}
-    engine = {"max_rows": 8, "checkpoint_s": 0.02}
+    engine = {"max_rows": 8, "resume_interval_s": 0.02}
     client = deploy(app_args(tiny=tiny_model(tiny_sd, replicas=share, engine=engine)))
     body = {**SLOW, "width": 128, "height": 128}
     warm = counters("tiny").steps

@@ -13,10 +13,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.diffusion.samplers import SAMPLERS, SCHEDULES
 from serve_app.diffusion.table import SamplerTable, advance
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.errors import InvalidRequest, ModelLoadError, UnknownName
+from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 EPSILON = {
     "beta_start": 0.00085,

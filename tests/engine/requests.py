@@ -1,11 +1,11 @@
 """Requests that differ in everything."""
 
 from serve_app.config import ModelConfig
-from serve_app.diffusion.samplers import SAMPLERS
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GenerationRequest
-from serve_app.engine.resolve import resolve
-from serve_app.engine.wish import Wish
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.request import GenerationRequest
+from serve_app.requests.resolve import resolve
+from serve_app.requests.samplers import SAMPLERS
 
 SCALES = (1.0, 3.0, 7.5, 0.0)
 
@@ -13,7 +13,7 @@ SCALES = (1.0, 3.0, 7.5, 0.0)
 def request(config: ModelConfig | Engine, prompt: str = "a cat", **wish: object) -> GenerationRequest:
     """One request, resolved."""
     model = config.config if isinstance(config, Engine) else config
-    return resolve(Wish(prompt, **{"seed": 0, **wish}), "tiny", model)  # type: ignore[arg-type]
+    return resolve(GenerationParams(prompt, **{"seed": 0, **wish}), "tiny", model)  # type: ignore[arg-type]
 
 
 def unlike_requests(config: ModelConfig, **wish: object) -> list[GenerationRequest]:

@@ -3,8 +3,8 @@
 import torch
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.wish import HiresWish
-from serve_app.models.family import DenoisingBatch
+from serve_app.models.families.model_family import DenoisingBatch
+from serve_app.requests.params import HiresParams
 from tests.engine.requests import request
 from tests.engine.samples import as_file, half_mask, photo
 from tests.engine.spied import Spied, hold
@@ -33,7 +33,7 @@ def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tupl
     short = engine.submit(asked)
     assert reached.wait(30)
     whole = engine.submit(request(engine, seed=5))
-    assert short.cut_short()
+    assert short.interrupt()
     go.set()
     assert short.result(30).seed == 0
     assert difference(whole.result(30), alone) <= 1
@@ -42,17 +42,17 @@ def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tupl
     first = family.batches[0]
     latents = first.latents[0] / float(table.input_scale[0])
     assert torch.allclose(exposed[0], table.denoise(0, latents, outputs[0][0]), atol=1e-4)
-    assert not short.cut_short(), "it is done"
+    assert not short.interrupt(), "it is done"
 
 
 def test_a_second_pass_is_left_out_but_the_file_has_its_size(spied: tuple[Engine, Spied]) -> None:
     engine, family = spied
     reached, go = hold(family)
-    drawing = engine.submit(request(engine, num_inference_steps=50, hires=HiresWish(2.0)))
+    future = engine.submit(request(engine, num_inference_steps=50, hires=HiresParams(2.0)))
     assert reached.wait(30)
-    drawing.cut_short()
+    future.interrupt()
     go.set()
-    assert pixels(drawing.result(30)).shape == (128, 128, 3)
+    assert pixels(future.result(30)).shape == (128, 128, 3)
     assert len(family.batches) == 1
 
 
@@ -69,11 +69,11 @@ def test_what_a_mask_keeps_is_kept(spied: tuple[Engine, Spied]) -> None:
     family.autoencoder.decode = watch
     engine.submit(request(engine, num_inference_steps=2, **given)).result(30)
     reached, go = hold(family)
-    drawing = engine.submit(request(engine, num_inference_steps=50, **given))
+    future = engine.submit(request(engine, num_inference_steps=50, **given))
     assert reached.wait(30)
-    drawing.cut_short()
+    future.interrupt()
     go.set()
-    drawing.result(30)
+    future.result(30)
     whole, short = exposed
     half = whole.shape[-1] // 2
     assert torch.allclose(short[..., :half], whole[..., :half], atol=1e-5), "the given picture's own latents"

@@ -24,9 +24,9 @@ from PIL import Image
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.diffusion.noise import vary
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GenerationRequest
-from serve_app.engine.wish import HiresWish
-from serve_app.models.loading import load_family
+from serve_app.models.loading.load_family import load_family
+from serve_app.requests.params import HiresParams
+from serve_app.requests.request import GenerationRequest
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.engine.samples import as_file, half_mask, photo
@@ -45,7 +45,7 @@ KINDS: dict[tuple[bool, str], Any] = {
 
 @dataclass
 class Stock:
-    """diffusers, drawing what a request asks for."""
+    """diffusers, future what a request asks for."""
 
     folder: Path
     scheduler_config: Any
@@ -94,7 +94,7 @@ def hires() -> Case:
         first = stock.draw(TEXT, one)
         return stock.draw("img2img", one, image=first.resize((96, 96), Image.Resampling.LANCZOS), strength=0.6)
 
-    return {"sampler": "euler", "num_inference_steps": 5, "hires": HiresWish(1.5, strength=0.6)}, draw
+    return {"sampler": "euler", "num_inference_steps": 5, "hires": HiresParams(1.5, strength=0.6)}, draw
 
 
 def latent_hires() -> Case:
@@ -103,7 +103,7 @@ def latent_hires() -> Case:
         larger = torch.nn.functional.interpolate(latents, size=(12, 12), mode="bilinear", antialias=False)
         return stock.draw("img2img", one, image=larger, strength=0.6)
 
-    wish = HiresWish(1.5, strength=0.6, upscaler="latent")
+    wish = HiresParams(1.5, strength=0.6, upscaler="latent")
     return {"sampler": "dpmpp_2m", "num_inference_steps": 5, "hires": wish}, draw
 
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.request import GenerationRequest, LoraChoice
 from serve_app.errors import ModelLoadError, UnknownName
-from serve_app.models.loading import load_family
+from serve_app.models.loading.load_family import load_family
+from serve_app.requests.request import GenerationRequest, LoraChoice
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.models.lora_files import save_lora

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_app.diffusion.samplers import SAMPLERS
 from serve_app.engine.engine import Engine
-from serve_app.engine.wish import HiresWish
+from serve_app.requests.params import HiresParams
+from serve_app.requests.samplers import SAMPLERS
 from tests.engine.requests import request
 from tests.engine.samples import as_file, half_mask, photo
 from tests.pictures import difference
@@ -22,8 +22,8 @@ FEATURES: list[dict[str, Any]] = [
     {"guidance_start": 0.3, "guidance_end": 0.8},
     {"subseed": 4, "subseed_strength": 0.4},
     {"clip_skip": 1},
-    {"hires": HiresWish(1.5, strength=0.6)},
-    {"hires": HiresWish(1.5, strength=0.5, upscaler="latent")},
+    {"hires": HiresParams(1.5, strength=0.6)},
+    {"hires": HiresParams(1.5, strength=0.5, upscaler="latent")},
 ]
 
 WISHES = st.builds(

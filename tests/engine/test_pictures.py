@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from serve_app.config import Limits
-from serve_app.engine.pictures import fit, read_base64, read_picture, to_image, to_mask, to_raster
 from serve_app.errors import InvalidRequest
+from serve_app.requests.input_images import fit, read_base64, read_picture, to_image, to_mask, to_raster
 from tests.engine.samples import as_file, half_mask, photo
 
 

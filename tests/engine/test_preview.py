@@ -12,10 +12,10 @@ from diffusers.image_processor import VaeImageProcessor
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import Progress
-from serve_app.engine.request import Delivery
 from serve_app.errors import ModelLoadError
-from serve_app.models.tiny import load_tiny_decoder
+from serve_app.models.tiny_decoder import load_tiny_decoder
+from serve_app.requests.events import Progress
+from serve_app.requests.request import CallerContext
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.pictures import pixels
@@ -36,7 +36,7 @@ def draw_previews(config: ModelConfig) -> tuple[Sequence[np.ndarray], np.ndarray
     told: list[Progress] = []
     with Engine.load(config) as engine:
         asked = request(engine, num_inference_steps=8)
-        image = engine.submit(asked, told.append, Delivery(previews=2)).result()
+        image = engine.submit(asked, told.append, CallerContext(previews=2)).result()
     return [pixels(one.preview) for one in told if one.preview], pixels(image)
 
 
@@ -63,8 +63,8 @@ def test_the_decoder_paints_what_diffusers_does(tmp_path: Path) -> None:
 def test_a_preview_that_fails_is_progress_without_a_picture(tiny_sd: Path) -> None:
     told: list[Progress] = []
     with Engine.load(tiny_config(tiny_sd)) as engine:
-        engine._developer._painter = Spoiled()
-        image = engine.submit(request(engine, num_inference_steps=8), told.append, Delivery(previews=2)).result()
+        engine._vae_worker._preview_decoder = Spoiled()
+        image = engine.submit(request(engine, num_inference_steps=8), told.append, CallerContext(previews=2)).result()
         assert pixels(image).shape == (64, 64, 3)
     assert sorted(one.step for one in told) == list(range(1, 8))
     assert not any(one.preview for one in told)

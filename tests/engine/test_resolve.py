@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from serve_app.config import ModelConfig
-from serve_app.engine.request import GenerationRequest, LoraChoice
-from serve_app.engine.resolve import MAX_SEED, resolve, resolve_all
-from serve_app.engine.wish import HiresWish, Wish
 from serve_app.errors import InvalidRequest
+from serve_app.requests.params import GenerationParams, HiresParams
+from serve_app.requests.request import GenerationRequest, LoraChoice
+from serve_app.requests.resolve import MAX_SEED, resolve, resolve_all
 from tests.engine.samples import as_file, half_mask, photo
 
 CONFIG = ModelConfig.model_validate(
@@ -18,7 +18,7 @@ IMAGE, MASK = as_file(photo(200, 100)), as_file(half_mask(200, 100))
 
 
 def asked(**wish: Any) -> GenerationRequest:
-    return resolve(Wish(**{"prompt": "x", **wish}), "m", CONFIG)
+    return resolve(GenerationParams(**{"prompt": "x", **wish}), "m", CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def asked(**wish: Any) -> GenerationRequest:
         ({"image": IMAGE, "strength": 0.01}, "strength: must leave at least one of 25 steps: 0.04 or more, got 0.01"),
         ({"image": IMAGE, "strength": 1.01}, "strength: must be between 0 and 1"),
         ({"image": IMAGE, "mask": as_file(half_mask())}, "mask: must have the image's size, 200x100, got '64x64'"),
-        ({"image": IMAGE, "hires": HiresWish()}, "hires: must be left out where an image is given"),
+        ({"image": IMAGE, "hires": HiresParams()}, "hires: must be left out where an image is given"),
         ({"image": IMAGE, "resize_mode": "tile"}, "resize_mode: must be one of stretch, crop, fill"),
-        ({"hires": HiresWish(9.0)}, "hires.scale: must be between 1 and 8"),
-        ({"hires": HiresWish(width=100)}, "hires.width: must be a multiple of 8"),
-        ({"hires": HiresWish(width=0)}, "hires.width: must be between 64 and 2048"),
-        ({"hires": HiresWish(strength=0.01)}, "hires.strength: must leave at least one"),
-        ({"hires": HiresWish(upscaler="x")}, "hires.upscaler: must be one of lanczos, latent"),  # type: ignore[arg-type]
+        ({"hires": HiresParams(9.0)}, "hires.scale: must be between 1 and 8"),
+        ({"hires": HiresParams(width=100)}, "hires.width: must be a multiple of 8"),
+        ({"hires": HiresParams(width=0)}, "hires.width: must be between 64 and 2048"),
+        ({"hires": HiresParams(strength=0.01)}, "hires.strength: must leave at least one"),
+        ({"hires": HiresParams(upscaler="x")}, "hires.upscaler: must be one of lanczos, latent"),  # type: ignore[arg-type]
         ({"prompt": "<lora:pop:much>"}, "prompt: must have a number for a weight"),
         ({"prompt": "<lora:pop:9>"}, "loras.pop.weight: must be between -4 and 4"),
         ({"loras": (LoraChoice("pop"),) * 5}, "loras: must be between 0 and 4, got 5"),
@@ -72,7 +72,7 @@ def test_a_mask_means_full_strength() -> None:
 
 
 def test_hires_is_the_files_size() -> None:
-    one = asked(hires=HiresWish(1.5))
+    one = asked(hires=HiresParams(1.5))
     assert (one.width, one.output.width) == (128, 192)
     assert one.hires is not None
     assert one.hires.num_inference_steps == one.num_inference_steps
@@ -85,10 +85,10 @@ def test_lora_tags_leave_the_prompt() -> None:
 
 
 def test_images_of_one_wish_count_their_seeds() -> None:
-    assert [one.seed for one in resolve_all(Wish("x", seed=5, num_images=3), "m", CONFIG)] == [5, 6, 7]
-    varied = resolve_all(Wish("x", seed=5, subseed=9, subseed_strength=0.2, num_images=2), "m", CONFIG)
+    assert [one.seed for one in resolve_all(GenerationParams("x", seed=5, num_images=3), "m", CONFIG)] == [5, 6, 7]
+    varied = resolve_all(GenerationParams("x", seed=5, subseed=9, subseed_strength=0.2, num_images=2), "m", CONFIG)
     assert [(one.seed, one.variation.seed if one.variation else 0) for one in varied] == [(5, 9), (5, 10)]
     with pytest.raises(InvalidRequest, match="num_images: must be between 1 and 4"):
-        resolve_all(Wish("x", num_images=5), "m", CONFIG)
+        resolve_all(GenerationParams("x", num_images=5), "m", CONFIG)
     with pytest.raises(InvalidRequest, match=f"seed: must be between 0 and {MAX_SEED - 1}"):
-        resolve_all(Wish("x", seed=MAX_SEED, num_images=2), "m", CONFIG)
+        resolve_all(GenerationParams("x", seed=MAX_SEED, num_images=2), "m", CONFIG)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import Checkpoint
-from serve_app.engine.wish import HiresWish
 from serve_app.errors import GenerationFailed
-from serve_app.models.loading import load_family
+from serve_app.models.loading.load_family import load_family
+from serve_app.requests.events import ResumePoint
+from serve_app.requests.params import HiresParams
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.engine.samples import as_file, half_mask, photo
@@ -25,14 +25,14 @@ WISHES: dict[str, dict[str, Any]] = {
     "a variation": {"sampler": "dpmpp_2m_sde", "subseed": 9, "subseed_strength": 0.3},
     "a picture": {"sampler": "euler_a", "num_inference_steps": 8, "image": as_file(photo()), "strength": 0.6},
     "a mask": {"num_inference_steps": 5, "image": as_file(photo()), "mask": as_file(half_mask())},
-    "a second pass": {"sampler": "euler_a", "hires": HiresWish(1.5, num_inference_steps=5)},
-    "a second pass of latents": {"sampler": "euler_a", "hires": HiresWish(1.5, upscaler="latent")},
+    "a second pass": {"sampler": "euler_a", "hires": HiresParams(1.5, num_inference_steps=5)},
+    "a second pass of latents": {"sampler": "euler_a", "hires": HiresParams(1.5, upscaler="latent")},
 }
 
 
 def new_engine(source: Path) -> tuple[Engine, Spied]:
     """An engine that tells a checkpoint at every step."""
-    config = tiny_config(source, checkpoint_s=1e-9, deterministic=True, bucket_rows=2)
+    config = tiny_config(source, resume_interval_s=1e-9, deterministic=True, bucket_rows=2)
     family: Any = Spied(load_family(config))
     engine = Engine(family, config)
     family.forget()
@@ -41,50 +41,52 @@ def new_engine(source: Path) -> tuple[Engine, Spied]:
 
 @pytest.mark.parametrize("name", WISHES)
 def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: str) -> None:
-    saved: list[Checkpoint] = []
+    saved: list[ResumePoint] = []
     engine, family = new_engine(tiny_sd)
     with engine:
         asked = request(engine, seed=3, **WISHES[name])
-        whole = pixels(engine.submit(asked, on_checkpoint=saved.append).result(60))
+        whole = pixels(engine.submit(asked, on_resume_point=saved.append).result(60))
         calls = len(family.batches)
     assert len(saved) >= calls - 2, "but after the last call of a pass"
     other, family = new_engine(tiny_sd)
     with other:
         for checkpoint in (saved[0], saved[len(saved) // 2], saved[-1]):
             family.forget()
-            told: list[Checkpoint] = []
-            drawn = pixels(other.submit(asked, on_checkpoint=told.append, resumed=checkpoint).result(60))
+            told: list[ResumePoint] = []
+            drawn = pixels(other.submit(asked, on_resume_point=told.append, resume_from=checkpoint).result(60))
             assert np.array_equal(drawn, whole)
             assert told == saved[saved.index(checkpoint) + 1 :], "the same from there on, bit for bit"
             assert len(family.batches) < calls
 
 
-@pytest.mark.parametrize("hires", [None, HiresWish(1.5)])
-def test_an_inpainting_unet_goes_on_too_or_starts_its_picture_anew(tiny_inpaint: Path, hires: HiresWish | None) -> None:
-    saved: list[Checkpoint] = []
+@pytest.mark.parametrize("hires", [None, HiresParams(1.5)])
+def test_an_inpainting_unet_goes_on_too_or_starts_its_picture_anew(
+    tiny_inpaint: Path, hires: HiresParams | None
+) -> None:
+    saved: list[ResumePoint] = []
     engine, _ = new_engine(tiny_inpaint)
     with engine:
         asked = request(engine, seed=3, num_inference_steps=4, hires=hires)
-        whole = pixels(engine.submit(asked, on_checkpoint=saved.append).result(60))
+        whole = pixels(engine.submit(asked, on_resume_point=saved.append).result(60))
         for checkpoint in (saved[0], saved[-1]):
-            assert np.array_equal(pixels(engine.submit(asked, resumed=checkpoint).result(60)), whole)
+            assert np.array_equal(pixels(engine.submit(asked, resume_from=checkpoint).result(60)), whole)
 
 
 def test_progress_goes_on_from_there(tiny_sd: Path) -> None:
     engine, _ = new_engine(tiny_sd)
-    saved: list[Checkpoint] = []
+    saved: list[ResumePoint] = []
     with engine:
         asked = request(engine, num_inference_steps=6)
-        engine.submit(asked, on_checkpoint=saved.append).result(60)
+        engine.submit(asked, on_resume_point=saved.append).result(60)
         steps: list[int] = []
-        engine.submit(asked, lambda progress: steps.append(progress.step), resumed=saved[2]).result(60)
+        engine.submit(asked, lambda progress: steps.append(progress.step), resume_from=saved[2]).result(60)
     assert steps == [4, 5]
 
 
 def test_a_checkpoint_of_another_request_is_refused(tiny_sd: Path) -> None:
     engine, _ = new_engine(tiny_sd)
-    saved: list[Checkpoint] = []
+    saved: list[ResumePoint] = []
     with engine:
-        engine.submit(request(engine, sampler="pndm"), on_checkpoint=saved.append).result(60)
+        engine.submit(request(engine, sampler="pndm"), on_resume_point=saved.append).result(60)
         with pytest.raises(GenerationFailed, match="a checkpoint of shape"):
-            engine.submit(request(engine, sampler="euler"), resumed=saved[0]).result(60)
+            engine.submit(request(engine, sampler="euler"), resume_from=saved[0]).result(60)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from serve_app.engine.curve import StepCurve, measure
 from serve_app.engine.scheduler import PATIENCE, DeadlineOrder, Size
+from serve_app.engine.step_latency import StepCurve, measure
 
 
 @dataclass(frozen=True, eq=False)

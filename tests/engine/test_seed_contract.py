@@ -13,9 +13,9 @@ import pytest
 
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.engine.engine import Engine
-from serve_app.engine.events import GeneratedImage
-from serve_app.engine.request import GenerationRequest
-from serve_app.models.loading import load_family
+from serve_app.models.loading.load_family import load_family
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.request import GenerationRequest
 from tests.conftest import tiny_config
 from tests.engine.requests import request, unlike_requests
 from tests.pictures import difference, draw_with_pipeline, load_pipeline, pixels

@@ -9,8 +9,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from serve_app.errors import ModelLoadError
-from serve_app.models.executor import CompiledExecutor, EagerExecutor, UNetInputs
-from serve_app.models.executors import choose_executor
+from serve_app.models.denoisers.choose_executor import choose_executor
+from serve_app.models.denoisers.executor import CompiledExecutor, EagerExecutor, UNetInputs
 
 ROWS = [1, 2, 3, 5]
 
@@ -79,6 +79,6 @@ def test_an_executor_that_cannot_run_here_is_refused(tiny_sd: Path, monkeypatch:
     with pytest.raises(ModelLoadError, match="openvino runs on the CPU, and device is meta"):
         choose_executor("openvino", load_unet(tiny_sd).to("meta"), 1)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "serve_app.models.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "serve_app.models.denoisers.openvino_executor", raising=False)
     with pytest.raises(ModelLoadError, match=r"openvino is not installed .*pip install 'darkroom\[openvino\]'"):
         choose_executor("openvino", load_unet(tiny_sd), 1)

@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from serve_app.models.host import claim_cores
+from serve_app.models.cpu_threads import claim_cores
 
 
 def test_a_thread_keeps_its_cores_when_another_claims_more() -> None:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading import load_family
-from serve_app.models.prompts import tokenize
+from serve_app.models.loading.load_family import load_family
+from serve_app.models.text.chunks import tokenize
 from tests.checkpoints import make_tokenizer
 from tests.conftest import tiny_config
 

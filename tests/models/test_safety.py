@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.engine.images import blur, encode_image
-from serve_app.engine.request import OutputSpec
 from serve_app.errors import ModelLoadError
-from serve_app.models.safety import SafetyChecker
+from serve_app.models.safety_checker import SafetyChecker
+from serve_app.requests.output_images import blur, encode_image
+from serve_app.requests.request import OutputSpec
 from tests.checkpoints import save_safety_checker
 from tests.engine.samples import photo
 from tests.pictures import pixels

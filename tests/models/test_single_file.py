@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading import load_family
-from serve_app.models.single_file import LAYOUTS, clip_tokenizer
+from serve_app.models.loading.load_family import load_family
+from serve_app.models.loading.single_file import LAYOUTS, clip_tokenizer
 from tests.conftest import tiny_config
 from tests.engine.requests import request
 from tests.original_layout import save_single_file

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from serve_app.models.prompts import apply_weights, tokenize
-from serve_app.models.weighting import parse_weights
+from serve_app.models.text.chunks import apply_weights, tokenize
+from serve_app.models.text.prompt_weights import parse_weights
 from tests.checkpoints import make_tokenizer
 
 

@@ -13,21 +13,21 @@ from serve_app.api.a1111.schemas import (
     TaskProgressResponse,
 )
 from serve_app.api.callers import caller_of
-from serve_app.api.desk import Desk
-from serve_app.engine.events import Queued
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.requests.events import Queued
 
 LATEST = "latest"
 """The task of a request that names none."""
 
 
-def router(desk: Desk) -> APIRouter:
+def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
 
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
         """How far the caller's latest request without a task id is."""
-        found = await desk.progress_of(caller_of(request.scope), LATEST)
+        found = await dispatcher.progress_of(caller_of(request.scope), LATEST)
         if found is None:
             return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
         if isinstance(found, Queued):
@@ -42,7 +42,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/internal/progress")
     async def task_progress(body: TaskProgressBody, request: Request) -> TaskProgressResponse:
         """How far a task of the caller's is, by its `force_task_id`."""
-        found = await desk.progress_of(caller_of(request.scope), body.id_task)
+        found = await dispatcher.progress_of(caller_of(request.scope), body.id_task)
         if found is None:
             return TaskProgressResponse(active=False, queued=False, completed=True)
         if isinstance(found, Queued):
@@ -62,7 +62,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/sdapi/v1/skip")
     async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
         """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
-        await desk.cut_short(caller_of(request.scope), task)
+        await dispatcher.interrupt(caller_of(request.scope), task)
         return {}
 
     return routes

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.shapes import A1111Problem
+from serve_app.api.error_responses import A1111Problem
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": A1111Problem, "description": text}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.shapes import OpenAIProblemResponse
+from serve_app.api.error_responses import OpenAIProblemResponse
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": OpenAIProblemResponse, "description": text}
@@ -86,7 +86,7 @@ class InputTokens(BaseModel):
     text_tokens: Annotated[int, Field(description="One for four characters.")]
 
 
-class Usage(BaseModel):
+class ImageUsage(BaseModel):
     """Text counts a token for four characters, pictures one for 16 x 16 pixels."""
 
     input_tokens: Annotated[int, Field(description="Text and pictures sent.")]
@@ -104,7 +104,7 @@ class ImagesResponse(BaseModel):
     output_format: Annotated[str, Field(description="png, jpeg or webp.")]
     quality: Annotated[str, Field(description="As asked; it changes nothing.")]
     size: Annotated[str, Field(description="WIDTHxHEIGHT of the files, pixels.")]
-    usage: Annotated[Usage, Field(description="What the request counts.")]
+    usage: Annotated[ImageUsage, Field(description="What the request counts.")]
 
 
 class ModelItem(BaseModel):
@@ -123,11 +123,11 @@ class ModelList(BaseModel):
     data: Annotated[list[ModelItem], Field(description="All of them.")]
 
 
-def count_usage(prompt: str, pictures_in: int, pixels: int, images: int) -> Usage:
+def count_usage(prompt: str, pictures_in: int, pixels: int, images: int) -> ImageUsage:
     """What a request of `images` images of so many pixels counts."""
     patches = -(-pixels // 256)
     text, sent = -(-len(prompt) // 4), pictures_in * patches
-    return Usage(
+    return ImageUsage(
         input_tokens=text + sent,
         input_tokens_details=InputTokens(image_tokens=sent, text_tokens=text),
         output_tokens=images * patches,

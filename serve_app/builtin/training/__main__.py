@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from serve_app.builtin.training import autoencoder, denoiser, export
+from serve_app.builtin.training import export, train_autoencoder, train_denoiser
 from serve_app.builtin.training.icons import Icon, fetch_packages, load_icons, render_all
 from serve_app.builtin.training.vocabulary import find_tokenizer
 
@@ -41,22 +41,22 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
     """One stage that needs the icons."""
     pixels = render_all(icons, cache)
     if stage == "autoencoder":
-        autoencoder.train_autoencoder(pixels, cache)
+        train_autoencoder.train_autoencoder(pixels, cache)
         return
-    vae = autoencoder.load_autoencoder(cache)
+    vae = train_autoencoder.load_autoencoder(cache)
     if stage == "decoder":
-        autoencoder.train_decoder(vae, pixels, cache)
+        train_autoencoder.train_decoder(vae, pixels, cache)
         return
     tokenizer = find_tokenizer(MODEL, icons)
-    latents = denoiser.encode_latents(vae, pixels, cache / f"latents-{len(icons)}.pt")
+    latents = train_denoiser.encode_latents(vae, pixels, cache / f"latents-{len(icons)}.pt")
     if stage == "denoiser":
         start = export.load_denoiser(model) if warm_start else None
-        denoiser.train_denoiser(icons, latents, tokenizer, cache / "denoiser.pt", start)
+        train_denoiser.train_denoiser(icons, latents, tokenizer, cache / "denoiser.pt", start)
         return
-    averaged = denoiser.new_denoiser(tokenizer)
+    averaged = train_denoiser.new_denoiser(tokenizer)
     averaged.load_state_dict(torch.load(cache / "denoiser.pt", weights_only=True)["ema"])
     averaged.eval()
-    export.export(export.assemble(autoencoder.load_sharpened(vae, cache), averaged, tokenizer, latents), model)
+    export.export(export.assemble(train_autoencoder.load_sharpened(vae, cache), averaged, tokenizer, latents), model)
 
 
 if __name__ == "__main__":

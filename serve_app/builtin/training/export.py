@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPTokenizer
 
-from serve_app.builtin.training.denoiser import sampler_config
+from serve_app.builtin.training.train_denoiser import sampler_config
 
 SHEET_PROMPTS = (
     "red apple on a blue background",

@@ -24,7 +24,7 @@ SUBJECTS = Path(__file__).parent / "subjects.txt"
 
 @dataclass(frozen=True)
 class Icon:
-    """One training subject: `name` is its caption, `keywords` its paraphrases, `svg` its drawing."""
+    """One training subject: `name` is its caption, `keywords` its paraphrases, `svg` its future."""
 
     name: str
     keywords: tuple[str, ...]
@@ -46,11 +46,11 @@ def fetch_packages(cache: Path) -> None:
 def load_icons(cache: Path) -> list[Icon]:
     """Every training icon, ordered by name."""
     package = cache / "icons" / "package"
-    drawings = json.loads((package / "icons.json").read_text())["icons"]
+    futures = json.loads((package / "icons.json").read_text())["icons"]
     keywords = _keywords(cache)
     names = sorted(name.strip() for name in SUBJECTS.read_text().replace("\n", " ").split(","))
     slugs = [name.replace(" ", "-") for name in names]
-    return [Icon(name, keywords.get(slug, ()), drawings[slug]["body"]) for name, slug in zip(names, slugs, strict=True)]
+    return [Icon(name, keywords.get(slug, ()), futures[slug]["body"]) for name, slug in zip(names, slugs, strict=True)]
 
 
 def _keywords(cache: Path) -> dict[str, tuple[str, ...]]:

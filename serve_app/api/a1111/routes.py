@@ -1,0 +1,102 @@
+"""AUTOMATIC1111's `/sdapi/v1/txt2img` and `img2img`."""
+
+import base64
+import json
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from serve_app.api.a1111.conversion import model_of, to_params, with_images
+from serve_app.api.a1111.inpainting import Overlay, plan
+from serve_app.api.a1111.progress import LATEST
+from serve_app.api.a1111.schemas import REFUSALS, ImagesResponse, Img2ImgBody, Txt2ImgBody
+from serve_app.api.callers import caller_of
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.native.routes import with_infotext
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.resolve import resolve_all
+
+PREVIEWS = 6
+
+
+def router(dispatcher: Dispatcher) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
+
+    @routes.post("/sdapi/v1/txt2img")
+    async def txt2img(body: Txt2ImgBody, request: Request) -> ImagesResponse:
+        """Draw images from a prompt."""
+        return await draw(dispatcher, request, body, to_params(body, dispatcher.config))
+
+    @routes.post("/sdapi/v1/img2img")
+    async def img2img(body: Img2ImgBody, request: Request) -> ImagesResponse:
+        """Draw over an image, or over its mask."""
+        config = model_of(dispatcher, body)[1]
+        repainting = plan(body, config.limits)
+        wish = with_images(to_params(body, dispatcher.config), body, repainting, config)
+        return await draw(dispatcher, request, body, wish, repainting.overlay)
+
+    return routes
+
+
+async def draw(
+    dispatcher: Dispatcher, request: Request, body: Txt2ImgBody, wish: GenerationParams, overlay: Overlay | None = None
+) -> ImagesResponse:
+    """Draw, and answer as A1111 does."""
+    name, config = model_of(dispatcher, body)
+    requests = [with_infotext(one) for one in resolve_all(wish, name, config)]
+    context = CallerContext(body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
+    images = await dispatcher.finished(caller_of(request.scope), requests, context)
+    requests = [requests[index] for index in images]
+    echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)
+    contents = [image.content for image in images.values()]
+    if overlay is not None:
+        contents = [
+            await run_in_threadpool(overlay.apply, content, one.output)
+            for content, one in zip(contents, requests, strict=True)
+        ]
+    encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []
+    return ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
+
+
+def describe(requests: list[GenerationRequest]) -> dict[str, Any]:
+    """`info`: what is true of the first image, and lists of what differs."""
+    first = requests[0]
+    subseeds = [one.variation.seed if one.variation else one.seed for one in requests]
+    return {
+        "prompt": first.prompt,
+        "all_prompts": [one.prompt for one in requests],
+        "negative_prompt": first.negative_prompt,
+        "all_negative_prompts": [one.negative_prompt for one in requests],
+        "seed": first.seed,
+        "all_seeds": [one.seed for one in requests],
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
+        "subseed_strength": first.variation.strength if first.variation else 0,
+        "width": first.width,
+        "height": first.height,
+        "sampler_name": first.sampler,
+        "cfg_scale": first.guidance.scale,
+        "steps": first.num_inference_steps,
+        "batch_size": len(requests),
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": first.model,
+        "sd_model_hash": "",
+        "sd_vae_name": None,
+        "sd_vae_hash": None,
+        "seed_resize_from_w": -1,
+        "seed_resize_from_h": -1,
+        "denoising_strength": first.init.strength if first.init else None,
+        "extra_generation_params": {},
+        "index_of_first_image": 0,
+        "infotexts": [one.output.infotext for one in requests],
+        "styles": [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
+        "clip_skip": first.clip_skip + 1,
+        "is_using_inpainting_conditioning": False,
+        "version": "darkroom",
+    }

@@ -1,0 +1,130 @@
+"""Stage 1: the autoencoder. Crops first (cheap), then whole pictures, then the decoder alone, and a deeper one.
+
+Whole pictures matter: group norm's statistics over a crop are not those over a picture, and trained on crops alone
+whole pictures lose colour. The decoder's stages leave the latents as they are, so the denoiser stays valid.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from torch.nn import functional as F
+
+from serve_app.builtin.training.captions import COLOURS
+from serve_app.builtin.training.icons import compose
+from serve_app.builtin.training.train_state import Schedule, train
+
+CROPS = Schedule(steps=1800, learning_rate=1.5e-3)
+WHOLE = Schedule(steps=3000, learning_rate=1.5e-3)
+DECODER = Schedule(steps=4000, learning_rate=1e-3)
+DEEPER = Schedule(steps=5000, learning_rate=1e-3)
+
+PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)
+
+
+def new_autoencoder(layers: int = 1) -> AutoencoderKL:
+    """Untrained; factor 8, 4 latent channels; with one layer a block 2.6M parameters."""
+    config: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (16, 32, 64, 128),
+        "layers_per_block": layers,
+        "latent_channels": 4,
+        "norm_num_groups": 8,
+        "sample_size": 128,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**config)
+
+
+def deepen(vae: AutoencoderKL) -> AutoencoderKL:
+    """The same function with a second layer in each block: what is new adds nothing until it is trained."""
+    deeper = new_autoencoder(layers=2)
+    known = vae.state_dict()
+    deeper.load_state_dict(known, strict=False)
+    with torch.no_grad():
+        for name, weight in deeper.named_parameters():
+            if name not in known and ".conv2." in name:
+                weight.zero_()
+    return deeper
+
+
+def draw_pictures(pixels: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` icons on backgrounds, half named colours and half any: (count, 3, crop, crop) in -1..1."""
+    rows = torch.randint(len(pixels), (count,), generator=generator)
+    named = PALETTE[torch.randint(len(PALETTE), (count,), generator=generator)]
+    other = torch.randint(256, (count, 3), generator=generator, dtype=torch.uint8)
+    colours = torch.where(torch.rand(count, 1, generator=generator) < 0.5, named, other)
+    pictures = compose(pixels[rows], colours)
+    top, left = (int(v) for v in torch.randint(pixels.shape[-1] - crop + 1, (2,), generator=generator))
+    return pictures[:, :, top : top + crop, left : left + crop]
+
+
+def reconstruction_loss(picture: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """L1 + MSE."""
+    return F.l1_loss(drawn, picture) + F.mse_loss(drawn, picture)
+
+
+def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
+    """Both joint stages; each resumes from its own checkpoint in `folder`."""
+    vae: Any = new_autoencoder().train()
+    modules = nn.ModuleDict({"vae": vae})
+
+    def loss_on(count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
+        picture = draw_pictures(pixels, count, crop, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(picture, return_dict=False)[0]
+            drawn = vae.decode(posterior.sample(generator), return_dict=False)[0]
+        return reconstruction_loss(picture, drawn.float()) + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+
+    train(modules, lambda _, generator: loss_on(16, 64, generator), CROPS, folder / "vae-crops.pt")
+    train(modules, lambda _, generator: loss_on(8, 128, generator), WHOLE, folder / "vae-whole.pt")
+    return vae.eval()
+
+
+def train_decoder(vae: AutoencoderKL, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
+    """Sharpen the decoder while the encoder, and so every latent, stays as it is; then make it deeper, and again."""
+    _sharpen(vae, pixels, DECODER, folder / "vae-decoder.pt")
+    deeper = deepen(vae)
+    _sharpen(deeper, pixels, DEEPER, folder / "vae-deeper.pt")
+    return deeper.eval()
+
+
+def _decoder_of(vae: Any) -> nn.ModuleDict:
+    return nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+
+
+def _sharpen(vae: Any, pixels: torch.Tensor, schedule: Schedule, path: Path) -> None:
+    """One stage of the decoder."""
+
+    def loss_at(_: int, generator: torch.Generator) -> torch.Tensor:
+        picture = draw_pictures(pixels, 8, 128, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latents = vae.encode(picture, return_dict=False)[0].mode()
+                latents = latents + 0.03 * latents.std() * torch.randn(latents.shape, generator=generator)
+            drawn = vae.decode(latents, return_dict=False)[0]
+        # The squared error would rather blur an edge than miss it by a pixel.
+        return F.l1_loss(drawn.float(), picture)
+
+    train(_decoder_of(vae), loss_at, schedule, path)
+
+
+def load_autoencoder(folder: Path) -> AutoencoderKL:
+    """As the joint stages left it."""
+    vae = new_autoencoder()
+    nn.ModuleDict({"vae": vae}).load_state_dict(torch.load(folder / "vae-whole.pt", weights_only=True)["modules"])
+    return vae.eval()
+
+
+def load_sharpened(vae: AutoencoderKL, folder: Path) -> AutoencoderKL:
+    """`vae` with the decoder of the latest stage that has run, itself where none has."""
+    for name, step in (("vae-deeper.pt", deepen), ("vae-decoder.pt", copy.deepcopy)):
+        if (folder / name).exists():
+            found = step(vae)
+            _decoder_of(found).load_state_dict(torch.load(folder / name, weights_only=True)["modules"])
+            return found.eval()
+    return vae

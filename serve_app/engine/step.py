@@ -1,0 +1,98 @@
+"""The kernel: assemble unlike rows into one forward, guide them, advance each by its own table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from serve_app.diffusion.guidance import guide
+from serve_app.diffusion.table import advance
+from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
+from serve_app.models.families.model_family import DenoisingBatch, ModelFamily
+
+
+@dataclass(frozen=True)
+class UncondRows:
+    """The unconditional rows of a batch: the row each belongs to (int64), its scale and its rescale (float32)."""
+
+    guided: torch.Tensor
+    scale: torch.Tensor
+    rescale: torch.Tensor | None
+
+
+def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
+    """One model call for every row, all of one size; moves each row's `state` and `step_index`.
+
+    Nothing is changed where the forward raises. With `bucket`, every forward has exactly that many rows.
+    """
+    batch, twins = assemble(rows, family.device)
+    output = predict_in_buckets(family, batch, bucket) if bucket else family.predict(batch)
+    update(rows, guide(output, twins.guided, twins.scale, twins.rescale), family.device)
+
+
+def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[DenoisingBatch, UncondRows]:
+    """The forward's rows: every conditional row, then an unconditional twin for each that is guided in this step."""
+    twins = [(index, twin) for index, row in enumerate(rows) if (twin := row.twin) is not None]
+    order = list(range(len(rows))) + [index for index, _ in twins]
+    latents = torch.stack([row.state[0] for row in rows])
+    scale = torch.stack([row.input_scale[row.step_index] for row in rows]).to(device, non_blocking=True)
+    timesteps = torch.stack([row.table.timesteps[row.step_index] for row in rows])
+    guidance = [row.pass_.request.guidance for row in rows]
+    scales = torch.tensor([one.scale for one in guidance])
+    guided = torch.tensor([index for index, _ in twins], dtype=torch.int64)
+    inputs = latents * scale.view(-1, 1, 1, 1)
+    seen = [row.mask_channels for row in rows if row.mask_channels is not None]
+    if seen:
+        inputs = torch.cat([inputs, torch.stack(seen)], dim=1)
+    batch = DenoisingBatch(
+        latents=inputs[torch.tensor(order).to(device, non_blocking=True)] if twins else inputs,
+        timesteps=timesteps[order].to(device, non_blocking=True),
+        guidance_scale=scales[order].to(device, non_blocking=True),
+        conditioning=[row.conditioning for row in rows] + [twin for _, twin in twins],
+    )
+    rescales = torch.tensor([guidance[index].rescale for index, _ in twins])
+    return batch, UncondRows(
+        guided.to(device, non_blocking=True),
+        scales[guided].to(device, non_blocking=True),
+        rescales.to(device, non_blocking=True) if rescales.any() else None,
+    )
+
+
+def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) -> torch.Tensor:
+    """Forward `bucket` rows at a time, the last bucket filled up with copies of its first row."""
+    outputs = []
+    for start in range(0, len(batch.latents), bucket):
+        rows = list(range(start, min(start + bucket, len(batch.latents))))
+        outputs.append(family.predict(take_rows(batch, rows + [start] * (bucket - len(rows))))[: len(rows)])
+    return torch.cat(outputs)
+
+
+def take_rows(batch: DenoisingBatch, rows: Sequence[int]) -> DenoisingBatch:
+    """The batch made of these rows."""
+    chosen = list(rows)
+    return DenoisingBatch(
+        batch.latents[chosen],
+        batch.timesteps[chosen],
+        batch.guidance_scale[chosen],
+        [batch.conditioning[row] for row in chosen],
+    )
+
+
+def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch.device) -> None:
+    """Advance every row's state by its table's current step, all in one product."""
+    state = torch.stack([_pad_slots(row.state, STATE_SLOTS) for row in rows])
+    matrices = torch.stack([row.matrices[row.step_index] for row in rows])
+    draws = [row.draw_noise() for row in rows]
+    noise = torch.zeros(model_output.shape)
+    for index, draw in enumerate(draws):
+        if draw is not None:
+            noise[index] = draw
+    moved = advance(state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True))
+    for row, after, output in zip(rows, moved, model_output, strict=True):
+        row.advance_to(after, output)
+
+
+def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:
+    """(k, c, h, w) to (slots, c, h, w)."""
+    return F.pad(state, (0, 0, 0, 0, 0, 0, 0, slots - len(state)))

@@ -1,0 +1,81 @@
+"""Stable Diffusion 1.x and 2.x, their inpainting and distilled descendants, and the built-in model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from serve_app.models.autoencoder import Autoencoder
+from serve_app.models.denoisers.unet import UNet
+from serve_app.models.families.model_family import Conditioning, DenoisingBatch, Prompt
+from serve_app.models.loading.checkpoint import Checkpoint
+from serve_app.models.lora.lora_layers import LoraStore
+from serve_app.models.text.chunks import apply_weights, join_chunks
+from serve_app.models.text.clip_encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """One CLIP text encoder, one UNet, one VAE; a `ModelFamily`."""
+
+    text: TextEncoder
+    unet: UNet
+    autoencoder: Autoencoder
+    loras: LoraStore
+    scheduler_config: Mapping[str, object]
+    device: torch.device
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> "StableDiffusion":
+        """Load every part; raises ModelLoadError."""
+        unet = checkpoint.load(UNet2DConditionModel, "unet")
+        tokenizer = checkpoint.load_tokenizer("tokenizer")
+        text_encoder = checkpoint.load(CLIPTextModel, "text_encoder")
+        checkpoint.load_embeddings((tokenizer, text_encoder))
+        loras = checkpoint.load_loras({"unet": unet, "text_encoder": text_encoder})
+        hooked = bool(checkpoint.config.loras)
+        return cls(
+            text=TextEncoder(tokenizer, text_encoder, "text_encoder", hooked),
+            unet=UNet(unet, checkpoint.choose_executor(unet), hooked),
+            autoencoder=checkpoint.load_autoencoder(),
+            loras=loras,
+            scheduler_config=checkpoint.scheduler_config(),
+            device=checkpoint.device,
+        )
+
+    @property
+    def mask_channels(self) -> int:
+        """See `ModelFamily`."""
+        return self.unet.mask_channels
+
+    @property
+    def distilled(self) -> bool:
+        """See `ModelFamily`."""
+        return self.unet.distilled
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `ModelFamily`."""
+        for prompt in prompts:
+            self.loras.activate(prompt.loras)
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+        """See `ModelFamily`."""
+        active = [self.loras.activate(prompt.loras) for prompt in prompts]
+        rows = [self.text.tokenize(prompt) for prompt in prompts]
+        chunks = [chunk for row in rows for chunk in row]
+        encoded = self.text.encode(chunks, [used for used, row in zip(active, rows, strict=True) for _ in row])
+        skips = [prompt.clip_skip for prompt, row in zip(prompts, rows, strict=True) for _ in row]
+        states = torch.stack(
+            [
+                self.text.normalize(encoded.hidden[-(skip + 1)][index]) if skip else encoded.last[index]
+                for index, skip in enumerate(skips)
+            ]
+        )
+        embeds = join_chunks(apply_weights(states, chunks), [len(row) for row in rows])
+        return [Conditioning(embed, None, used) for embed, used in zip(embeds, active, strict=True)]
+
+    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
+        """See `ModelFamily`."""
+        return self.unet.predict(batch, {})

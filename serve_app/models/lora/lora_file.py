@@ -1,0 +1,75 @@
+"""A LoRA's file, in diffusers', PEFT's or kohya's layout, to a `Lora` that fits the model."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from serve_app.errors import ModelLoadError
+from serve_app.models.lora.lora_layers import Lora, LowRank, adaptable_layers
+
+HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
+RETIRED_PREFIX = ".text_model."
+"""Files name the text encoder's layers as transformers 4 did."""
+
+
+def read_lora(name: str, path: Path, parts: Mapping[str, nn.Module], device: torch.device, dtype: torch.dtype) -> Lora:
+    """Load the file for a model of these `parts` (`unet`, `text_encoder` ...); raises ModelLoadError."""
+    if not path.is_file():
+        raise ModelLoadError(f"loras.{name}: {path} is no file")
+    try:
+        weights, alphas = _to_peft(load_file(path), parts["unet"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelLoadError(f"loras.{name}: {path} cannot be read as a LoRA ({error})") from error
+    known: dict[str, nn.Linear | nn.Conv2d] = {}
+    for part, module in parts.items():
+        known |= adaptable_layers(module, part)
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in weights.items():
+        match = HALF.fullmatch(key)
+        if match is None:
+            raise ModelLoadError(f"loras.{name}: {path} holds {key}, which is no low-rank update that is known here")
+        halves.setdefault(match[1], {})[match[2]] = tensor
+    layers: dict[str, LowRank] = {}
+    for path_in_file, pair in halves.items():
+        layer = path_in_file if path_in_file in known else path_in_file.replace(RETIRED_PREFIX, ".", 1)
+        if layer not in known or set(pair) != {"A", "B"} or not _fits(known[layer], pair["A"], pair["B"]):
+            raise ModelLoadError(f"loras.{name}: {path} does not fit this model at {path_in_file}")
+        scale = alphas.get(path_in_file, float(len(pair["A"]))) / len(pair["A"])
+        layers[layer] = LowRank(pair["A"].to(device, dtype), (pair["B"].float() * scale).to(device, dtype))
+    return Lora(name, layers)
+
+
+def _to_peft(weights: dict[str, torch.Tensor], unet: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Any layout to PEFT's keys, and alphas by layer."""
+    found, network_alphas = StableDiffusionXLPipeline.lora_state_dict(weights, unet_config=unet.config)[:2]
+    alphas = _rename({key.removesuffix(".alpha"): float(alpha) for key, alpha in (network_alphas or {}).items()})
+    return _rename(found), {key.removesuffix(".lora_A.weight"): alpha for key, alpha in alphas.items()}
+
+
+def _rename(found: Mapping[str, Any]) -> dict[str, Any]:
+    """diffusers' keys to PEFT's, part by part."""
+    split: dict[str, dict[str, Any]] = {}
+    for key, value in found.items():
+        part, _, rest = key.partition(".")
+        split.setdefault(part, {})[rest] = value
+    renamed: dict[str, Any] = {}
+    for part, state in split.items():
+        convert = convert_unet_state_dict_to_peft if part == "unet" else convert_state_dict_to_peft
+        renamed |= {f"{part}.{key}": value for key, value in convert(state).items()}
+    return renamed
+
+
+def _fits(layer: nn.Linear | nn.Conv2d, down: torch.Tensor, up: torch.Tensor) -> bool:
+    """Whether the shapes are the layer's; a convolution's `up` is 1 x 1."""
+    weight = layer.weight
+    if down.dim() != weight.dim() or up.dim() != weight.dim():
+        return False
+    return down.shape[1:] == weight.shape[1:] and up.shape[:2] == (weight.shape[0], len(down))

@@ -1,0 +1,44 @@
+"""The CLIP-based safety checker that Stable Diffusion was published with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from PIL import Image
+from transformers import CLIPImageProcessor
+
+from serve_app.errors import ModelLoadError
+from serve_app.models.loading.load_family import choose_device
+from serve_app.models.loading.sources import find_part
+
+
+class SafetyChecker:
+    """Tells which pictures it would not show.
+
+    Args:
+        source: its directory (config, weights, preprocessor config) or hub id.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+    """
+
+    def __init__(self, source: str, device: str) -> None:
+        folder = find_part("safety.checker", source)
+        self._device = choose_device(device)
+        try:
+            checker: Any = StableDiffusionSafetyChecker.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True
+            )
+            self._processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelLoadError(f"safety.checker: {folder} cannot be loaded ({error})") from error
+        self._checker: Any = checker.to(self._device).eval()
+
+    @torch.inference_mode()
+    def flags(self, images: Sequence[Image.Image]) -> list[bool]:
+        """One verdict for each picture: True where it is flagged."""
+        seen = self._processor(list(images), return_tensors="pt").pixel_values.to(self._device)
+        blanks = [
+            np.zeros((1, 1, 3), np.float32) for _ in images
+        ]  # it blackens what it flags, here nothing that counts
+        return [bool(flag) for flag in self._checker(clip_input=seen, images=blanks)[1]]

@@ -1,0 +1,51 @@
+"""One CLIP text encoder: weighted chunks in, hidden states out, LoRAs applied by prompt."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import CLIPTokenizer
+
+from serve_app.models.families.model_family import Prompt
+from serve_app.models.lora.lora_layers import ActiveLora, LoraLayers
+from serve_app.models.text.chunks import Chunk, tokenize
+from serve_app.models.text.textual_inversion import expand_names
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Chunks of all prompts in a row: `hidden` (layers + 1 of (chunks, 77, width)), `last` after the final norm.
+
+    `pooled` is (chunks, width) where the encoder projects, else None.
+    """
+
+    hidden: Sequence[torch.Tensor]
+    last: torch.Tensor
+    pooled: torch.Tensor | None
+
+
+class TextEncoder:
+    """A tokenizer and the encoder it belongs to; `part` names it in a LoRA's file."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, module: Any, part: str, lora_layers: bool) -> None:
+        self._tokenizer = tokenizer
+        self._module = module
+        self._lora_layers = LoraLayers(module, part) if lora_layers else None
+
+    def tokenize(self, prompt: Prompt) -> list[Chunk]:
+        """The prompt in chunks of 77 tokens."""
+        return tokenize(self._tokenizer, expand_names(prompt.text, self._tokenizer), prompt.weighted)
+
+    def encode(self, chunks: Sequence[Chunk], loras: Sequence[Sequence[ActiveLora]]) -> Encoded:
+        """All chunks in one forward; `loras` are each chunk's."""
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=self._module.device)
+        used = self._lora_layers.rows(loras) if self._lora_layers and any(loras) else nullcontext()
+        with used:
+            outputs = self._module(ids, output_hidden_states=True)
+        return Encoded(outputs.hidden_states, outputs.last_hidden_state, getattr(outputs, "text_embeds", None))
+
+    def normalize(self, states: torch.Tensor) -> torch.Tensor:
+        """The encoder's final layer norm."""
+        return self._module.final_layer_norm(states)
