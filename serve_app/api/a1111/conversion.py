@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from serve_app.api.a1111.inpainting import InpaintPlan
-from serve_app.api.a1111.schemas import Img2ImgBody, Txt2ImgBody
+from serve_app.api.a1111.schemas import A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.names import read_a1111_names
 from serve_app.config import AppConfig, ModelConfig, PresetConfig
@@ -36,14 +36,14 @@ UNSUPPORTED_HIRES_DEFAULTS: dict[str, tuple[object, ...]] = {
 RESIZE: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill"}
 
 
-def model_of(dispatcher: Dispatcher, body: Txt2ImgBody) -> tuple[str, ModelConfig]:
+def model_of(dispatcher: Dispatcher, body: A1111Txt2ImgBody) -> tuple[str, ModelConfig]:
     """The model that `override_settings` names, else the default."""
     asked = body.override_settings.get("sd_model_checkpoint")
     name = dispatcher.model_name(str(asked).partition(" ")[0].removesuffix(".safetensors") if asked else None)
     return name, dispatcher.config.models[name]
 
 
-def to_params(body: Txt2ImgBody, config: AppConfig) -> GenerationParams:
+def to_params(body: A1111Txt2ImgBody, config: AppConfig) -> GenerationParams:
     """A1111's fields to ours."""
     for field, harmless in {**UNSUPPORTED_DEFAULTS, **(UNSUPPORTED_HIRES_DEFAULTS if body.enable_hr else {})}.items():
         if (value := getattr(body, field, None)) not in harmless:
@@ -72,7 +72,7 @@ def to_params(body: Txt2ImgBody, config: AppConfig) -> GenerationParams:
     )
 
 
-def apply_styles(body: Txt2ImgBody, config: AppConfig) -> tuple[str, str]:
+def apply_styles(body: A1111Txt2ImgBody, config: AppConfig) -> tuple[str, str]:
     """Presets as prompt styles: the first variable is the prompt, others stay empty."""
     prompt, negative_prompt = body.prompt, body.negative_prompt
     for style in body.styles:
@@ -92,7 +92,7 @@ def fill_first(preset: PresetConfig, text: str) -> str:
     return preset.prompt.format(**{name: text if name == names[0] else "" for name in names})
 
 
-def read_hires(body: Txt2ImgBody) -> HiresParams:
+def read_hires(body: A1111Txt2ImgBody) -> HiresParams:
     """`hr_*` fields; every latent upscaler is bilinear here, every other one Lanczos."""
     latent = (body.hr_upscaler or "Latent").startswith("Latent")
     return HiresParams(
@@ -106,7 +106,7 @@ def read_hires(body: Txt2ImgBody) -> HiresParams:
 
 
 def with_images(
-    wish: GenerationParams, body: Img2ImgBody, repainting: InpaintPlan, config: ModelConfig
+    wish: GenerationParams, body: A1111Img2ImgBody, repainting: InpaintPlan, config: ModelConfig
 ) -> GenerationParams:
     """The wish with its picture; without a size it is the native one, as a region's own size means nothing."""
     if body.resize_mode not in RESIZE:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from serve_app.api.a1111.schemas import Img2ImgBody
+from serve_app.api.a1111.schemas import A1111Img2ImgBody
 from serve_app.config import Limits
 from serve_app.errors import InvalidRequest
 from serve_app.requests.input_images import fit, read_base64, read_picture
@@ -44,7 +44,7 @@ class InpaintPlan:
     overlay: Overlay | None
 
 
-def plan(body: Img2ImgBody, limits: Limits) -> InpaintPlan:
+def plan(body: A1111Img2ImgBody, limits: Limits) -> InpaintPlan:
     """Read what was sent; raises InvalidRequest."""
     if len(body.init_images) != 1:
         raise InvalidRequest("init_images", f"{len(body.init_images)} images", "must be one image")

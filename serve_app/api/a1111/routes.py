@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from serve_app.api.a1111.conversion import model_of, to_params, with_images
 from serve_app.api.a1111.inpainting import Overlay, plan
 from serve_app.api.a1111.progress import LATEST
-from serve_app.api.a1111.schemas import REFUSALS, ImagesResponse, Img2ImgBody, Txt2ImgBody
+from serve_app.api.a1111.schemas import REFUSALS, A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.callers import caller_of
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import with_infotext
@@ -27,12 +27,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
 
     @routes.post("/sdapi/v1/txt2img")
-    async def txt2img(body: Txt2ImgBody, request: Request) -> ImagesResponse:
+    async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw images from a prompt."""
         return await draw(dispatcher, request, body, to_params(body, dispatcher.config))
 
     @routes.post("/sdapi/v1/img2img")
-    async def img2img(body: Img2ImgBody, request: Request) -> ImagesResponse:
+    async def img2img(body: A1111Img2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw over an image, or over its mask."""
         config = model_of(dispatcher, body)[1]
         repainting = plan(body, config.limits)
@@ -43,8 +43,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
 
 async def draw(
-    dispatcher: Dispatcher, request: Request, body: Txt2ImgBody, wish: GenerationParams, overlay: Overlay | None = None
-) -> ImagesResponse:
+    dispatcher: Dispatcher,
+    request: Request,
+    body: A1111Txt2ImgBody,
+    wish: GenerationParams,
+    overlay: Overlay | None = None,
+) -> A1111ImagesResponse:
     """Draw, and answer as A1111 does."""
     name, config = model_of(dispatcher, body)
     requests = [with_infotext(one) for one in resolve_all(wish, name, config)]
@@ -59,7 +63,7 @@ async def draw(
             for content, one in zip(contents, requests, strict=True)
         ]
     encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []
-    return ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
+    return A1111ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
 
 
 def describe(requests: list[GenerationRequest]) -> dict[str, Any]:

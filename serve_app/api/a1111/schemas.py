@@ -22,7 +22,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Txt2ImgBody(BaseModel):
+class A1111Txt2ImgBody(BaseModel):
     """`POST /sdapi/v1/txt2img`. Unknown fields are echoed and ignored, as there; what is not available is refused."""
 
     model_config = ConfigDict(extra="allow")
@@ -69,7 +69,7 @@ class Txt2ImgBody(BaseModel):
     save_images: Annotated[bool, Field(description="Ignored: nothing is kept on the server.")] = False
 
 
-class Img2ImgBody(Txt2ImgBody):
+class A1111Img2ImgBody(A1111Txt2ImgBody):
     """`POST /sdapi/v1/img2img`."""
 
     init_images: Annotated[list[str], Field(description="One image, base64 or data URL.")] = []
@@ -88,7 +88,7 @@ class Img2ImgBody(Txt2ImgBody):
     include_init_images: Annotated[bool, Field(description="Echo the images in parameters.")] = False
 
 
-class ImagesResponse(BaseModel):
+class A1111ImagesResponse(BaseModel):
     """Base64 images without prefix, the request again, and JSON about each image as a string."""
 
     images: Annotated[list[str], Field(description="Base64, without a prefix.")]
