@@ -3,7 +3,7 @@
 from ray import serve
 from ray.serve import Application
 
-from serve_app.api.results import read_secret
+from serve_app.api.result_store import read_secret
 from serve_app.config import AppConfig, ModelConfig, SafetyConfig, TracingConfig
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica

@@ -17,7 +17,8 @@ DarkroomError                       500  internal_error
 `- GenerationFailed                 500  generation_failed   this one image; its neighbours are not touched
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 
 class DarkroomError(Exception):
@@ -59,6 +60,10 @@ class InvalidRequest(DarkroomError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.limit}, got {self.value!r}"
+
+    def with_field_names(self, names: Mapping[str, str]) -> Self:
+        """The same error, its field by the name that another API has for it."""
+        return type(self)(names.get(self.field, self.field), self.args[1], self.limit)
 
 
 class UnknownName(InvalidRequest):

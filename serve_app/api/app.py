@@ -1,4 +1,4 @@
-"""The HTTP application: every route over one `Service`."""
+"""`create_app`: the HTTP application, all routes and middleware over one `Service`."""
 
 import logging
 from importlib.metadata import version
@@ -8,37 +8,61 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 
-from serve_app.api import health, problems, results, txt2img
+from serve_app.api import health, results, txt2img
 from serve_app.api.a1111 import listings, progress
 from serve_app.api.a1111 import routes as a1111_routes
-from serve_app.api.callers import AuthMiddleware, read_keys
 from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.error_responses import add_exception_handlers, internal_error_response
+from serve_app.api.keys import read_keys
 from serve_app.api.middleware.access_log import AccessLogMiddleware
+from serve_app.api.middleware.auth import AuthMiddleware
 from serve_app.api.middleware.body_limit import BodyLimitMiddleware
 from serve_app.api.middleware.trace_requests import add_tracing
 from serve_app.api.native import presets
 from serve_app.api.native import routes as native_routes
-from serve_app.api.openai import models
 from serve_app.api.openai import routes as openai_routes
-from serve_app.api.rate_limits import Limiter
-from serve_app.api.results import ResultStore
+from serve_app.api.rate_limits import RateLimiter
+from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
 
-EVERYWHERE = {
-    400: "the body is no text, or no form",
-    401: "no valid key, where keys are on",
-    408: "the body took too long to arrive",
-    413: "the body is over the limit",
-    422: "a field is out of its limit; the error names it",
+ROUTE_MODULES = (
+    txt2img,
+    native_routes,
+    presets,
+    a1111_routes,
+    progress,
+    listings,
+    openai_routes,
+    results,
+    health,
+)
+"""All routes. A new route is a file with a function `router(dispatcher)`, and a line here."""
+
+COMMON_RESPONSES = {
+    400: "The body cannot be decoded.",
+    401: "The key is missing or unknown.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    422: "A field is invalid; the error names it.",
 }
-"""What any route may answer."""
+"""Error responses of every route, for OpenAPI."""
 
 
-def create_app(service: Service, secret: str = "", provider: TracerProvider | None = None) -> FastAPI:
-    """Routes, errors, keys, limits, and /docs that loads nothing from elsewhere.
+def create_app(
+    service: Service,
+    secret: str = "",
+    provider: TracerProvider | None = None,
+    *,
+    server_sends_request_id: bool = False,
+) -> FastAPI:
+    """The application, with /docs that needs no network.
 
-    `secret` signs result links; `provider` takes a span for each request, where tracing is on.
+    Args:
+        secret: signs the links to results.
+        provider: receives a span for each request; None turns tracing off.
+        server_sends_request_id: True behind Ray Serve's proxy, which sets `X-Request-ID` itself.
     """
     config = service.config
     app = FastAPIOffline(
@@ -46,24 +70,35 @@ def create_app(service: Service, secret: str = "", provider: TracerProvider | No
         version=version("darkroom"),
         redoc_url=None,
         redirect_slashes=False,
-        responses={status: {"description": text} for status, text in EVERYWHERE.items()},
+        responses={status: {"description": text} for status, text in COMMON_RESPONSES.items()},
     )
+    add_exception_handlers(app)
+    add_middleware(app, service, provider, server_sends_request_id)
+    limiter = RateLimiter(share=1 / config.ingress.num_replicas)
+    dispatcher = Dispatcher(service, limiter, ResultStore(config.results, secret.encode()))
+    for module in ROUTE_MODULES:
+        app.include_router(module.router(dispatcher))
+    return app
+
+
+def add_middleware(
+    app: FastAPI, service: Service, provider: TracerProvider | None, server_sends_request_id: bool
+) -> None:
+    """All middleware, the innermost first: each line encloses those before it."""
+    config = service.config
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
-    app.add_middleware(BodyLimitMiddleware, limit=config.ingress.max_body_bytes, seconds=config.ingress.body_timeout_s)
+    limits = config.ingress
+    app.add_middleware(BodyLimitMiddleware, max_bytes=limits.max_body_bytes, timeout_s=limits.body_timeout_s)
     app.add_middleware(AuthMiddleware, callers=callers)
-    if config.ingress.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=config.ingress.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
+    if limits.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=limits.cors_origins, allow_methods=["*"], allow_headers=["*"])
     if provider is not None:
         add_tracing(app, provider)
-    app.add_middleware(AccessLogMiddleware, log=logging.getLogger("darkroom.access"), note=service.note)
-    problems.install(app)
-    dispatcher = Dispatcher(service, Limiter(1 / config.ingress.num_replicas))
-    store = ResultStore(config.results, secret.encode())
-    for module in (txt2img, native_routes, presets, a1111_routes, progress, listings, models):
-        app.include_router(module.router(dispatcher))
-    app.include_router(openai_routes.router(dispatcher, store))
-    app.include_router(results.router(store))
-    app.include_router(health.router(service))
-    return app
+    # Starlette has one of these too, but outside of all other middleware, where the access log cannot see its response.
+    app.add_middleware(ServerErrorMiddleware, handler=internal_error_response)
+    app.add_middleware(
+        AccessLogMiddleware,
+        logger=logging.getLogger("darkroom.access"),
+        count_response=service.count_response,
+        server_sends_request_id=server_sends_request_id,
+    )

@@ -6,9 +6,10 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
-from serve_app.api.callers import Caller
+from serve_app.api.keys import Caller
 from serve_app.api.middleware.trace_requests import current_traceparent
-from serve_app.api.rate_limits import Limiter
+from serve_app.api.rate_limits import RateLimiter
+from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
 from serve_app.config import AppConfig
 from serve_app.errors import Cancelled, GenerationFailed, UnknownName
@@ -24,8 +25,9 @@ Numbered = tuple[int, Event]
 class Dispatcher:
     """Takes resolved requests for a caller."""
 
-    def __init__(self, service: Service, limiter: Limiter) -> None:
+    def __init__(self, service: Service, limiter: RateLimiter, results: ResultStore) -> None:
         self.service = service
+        self.results = results
         self._limiter = limiter
 
     @property

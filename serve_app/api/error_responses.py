@@ -1,160 +1,91 @@
-"""Every error in the shape of the API that was called: ours, OpenAI's, AUTOMATIC1111's."""
+"""Error responses: any error becomes the status, headers and body of the API that was called."""
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
-from serve_app.errors import (
-    ContentRefused,
-    DarkroomError,
-    InvalidRequest,
-    LimitExceeded,
-    Overloaded,
-    Unauthorized,
-    UnknownName,
-    shorten,
-)
-
-OPENAI_PREFIXES = ("/v1/images", "/v1/models")
-A1111_PREFIXES = ("/sdapi", "/internal")
+from serve_app.api.a1111.a1111_errors import A1111Problem, a1111_problem
+from serve_app.api.api_paths import api_of
+from serve_app.api.native.native_errors import Problem, ProblemResponse, problem
+from serve_app.api.openai.openai_errors import OpenAIProblem, OpenAIProblemResponse, openai_problem
+from serve_app.errors import DarkroomError, InvalidRequest, LimitExceeded, Overloaded, Unauthorized
 
 
-OPENAI_FIELDS = {"num_images": "n", "width": "size", "height": "size", "quality": "output_compression"}
-A1111_FIELDS = {
-    "num_inference_steps": "steps",
-    "guidance_scale": "cfg_scale",
-    "num_images": "batch_size",
-    "strength": "denoising_strength",
-    "sampler": "sampler_name",
-    "image": "init_images",
-    "model": "override_settings.sd_model_checkpoint",
-    "clip_skip": "override_settings.CLIP_stop_at_last_layers",
-    "hires.scale": "hr_scale",
-    "hires.width": "hr_resize_x",
-    "hires.height": "hr_resize_y",
-    "hires.strength": "denoising_strength",
-    "hires.num_inference_steps": "hr_second_pass_steps",
-}
-"""Our names of fields to those that the caller of another API used."""
-
-
-class Problem(BaseModel):
-    """What went wrong, and with which field."""
-
-    code: Annotated[str, Field(description="Which kind it is.")]
-    message: Annotated[str, Field(description="It in words: field, limit and value.")]
-    field: Annotated[str | None, Field(description="The field, by the name the caller used.")] = None
-    value: Annotated[Any, Field(description="What was sent, shortened.")] = None
-    limit: Annotated[str | None, Field(description="What would be accepted.")] = None
-
-
-class ProblemResponse(BaseModel):
-    """The body of every answer of our own routes that is not a success."""
-
-    error: Annotated[Problem, Field(description="What went wrong.")]
-
-
-class OpenAIProblem(BaseModel):
-    """OpenAI's error: all four keys, always."""
-
-    message: Annotated[str, Field(description="It in words: field, limit and value.")]
-    type: Annotated[str, Field(description="Its class, as OpenAI names them.")]
-    param: Annotated[str | None, Field(description="The field.")]
-    code: Annotated[str | None, Field(description="Which kind it is.")]
-
-
-class OpenAIProblemResponse(BaseModel):
-    """The body of every answer of an OpenAI route that is not a success."""
-
-    error: Annotated[OpenAIProblem, Field(description="What went wrong.")]
-
-
-class A1111Problem(BaseModel):
-    """AUTOMATIC1111's error."""
-
-    error: Annotated[str, Field(description="What went wrong.")]
-    detail: Annotated[str, Field(description="It in words.")]
-    body: Annotated[str, Field(description="Always empty.")]
-    errors: Annotated[str, Field(description="It in words.")]
-
-
-def answer(path: str, error: DarkroomError) -> JSONResponse:
-    """The response to `error` on this path, with its status and headers."""
+def error_response(path: str, error: DarkroomError) -> JSONResponse:
+    """The response to `error` on this path."""
+    api = api_of(path)
     headers = {"X-Error": error.code}
     if isinstance(error, Overloaded | LimitExceeded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Basic realm="darkroom"' if path.startswith(A1111_PREFIXES) else "Bearer"
-    status, body = _shape(path, error)
+        headers["WWW-Authenticate"] = 'Basic realm="darkroom"' if api == "a1111" else "Bearer"
+    body: BaseModel
+    if api == "openai":
+        status, body = openai_problem(error)
+    elif api == "a1111":
+        status, body = a1111_problem(error)
+    else:
+        status, body = error.status, ProblemResponse(error=problem(error))
     return JSONResponse(body.model_dump(), status, headers)
 
 
-def _shape(path: str, error: DarkroomError) -> tuple[int, BaseModel]:
-    if path.startswith(OPENAI_PREFIXES):
-        return openai_problem(error)
-    if path.startswith(A1111_PREFIXES):
-        return a1111_problem(error)
-    return error.status, ProblemResponse(error=problem(error))
-
-
-def http_answer(path: str, status: int, message: str, headers: Mapping[str, str] | None) -> JSONResponse:
-    """The response to what the framework itself refuses: no such route or method, a body that is no text."""
-    if path.startswith(OPENAI_PREFIXES):
-        kind = OpenAIProblem(message=message, type="invalid_request_error", param=None, code=None)
-        body: BaseModel = OpenAIProblemResponse(error=kind)
-    elif path.startswith(A1111_PREFIXES):
+def http_error_response(path: str, error: HTTPException) -> JSONResponse:
+    """The response to what Starlette itself refuses: an unknown route, a wrong method, a body that is not UTF-8."""
+    api, message = api_of(path), str(error.detail)
+    body: BaseModel
+    if api == "openai":
+        fault = OpenAIProblem(message=message, type="invalid_request_error", param=None, code=None)
+        body = OpenAIProblemResponse(error=fault)
+    elif api == "a1111":
         body = A1111Problem(error="HTTPException", detail=message, body="", errors="")
     else:
         body = ProblemResponse(error=Problem(code="http_error", message=message))
-    return JSONResponse(body.model_dump(), status, dict(headers or {}))
+    return JSONResponse(body.model_dump(), error.status_code, dict(error.headers or {}))
 
 
-def problem(error: DarkroomError) -> Problem:
-    """Our own shape."""
-    if isinstance(error, InvalidRequest):
-        return Problem(
-            code=error.code, message=str(error), field=error.field, value=_plain(error.value), limit=error.limit
-        )
-    return Problem(code=error.code, message=str(error))
+async def internal_error_response(request: Request, _: Exception) -> JSONResponse:
+    """The response to an exception that nothing handles. The server logs its traceback; the client does not see it."""
+    return error_response(request.url.path, DarkroomError("internal error"))
 
 
-def in_words_of(names: Mapping[str, str], error: DarkroomError) -> DarkroomError:
-    """The error, its field by the caller's name."""
-    if isinstance(error, InvalidRequest) and error.field in names:
-        return type(error)(names[error.field], error.value, error.limit)
-    return error
+def add_exception_handlers(app: FastAPI) -> None:
+    """Answer a DarkroomError, an invalid body and Starlette's HTTPException wherever they are raised."""
+
+    async def on_darkroom_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, DarkroomError)
+        return error_response(request.url.path, error)
+
+    async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return error_response(request.url.path, first_invalid_field(error))
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return http_error_response(request.url.path, error)
+
+    app.add_exception_handler(DarkroomError, on_darkroom_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_body)
+    app.add_exception_handler(HTTPException, on_http_error)
 
 
-def openai_problem(error: DarkroomError) -> tuple[int, OpenAIProblemResponse]:
-    """OpenAI answers 400 to what we call 422, and 404 to an unknown model."""
-    error = in_words_of(OPENAI_FIELDS, error)
-    status, kind, param, code = error.status, "server_error", None, error.code
-    if isinstance(error, InvalidRequest):
-        missing = isinstance(error, UnknownName) and error.field == "model"
-        status, code = (404, "model_not_found") if missing else (400, error.code)
-        kind, param = "invalid_request_error", error.field
-    elif isinstance(error, ContentRefused):
-        status, kind, code = 400, "image_generation_user_error", "content_policy_violation"
-    elif isinstance(error, Unauthorized):
-        kind, code = "invalid_request_error", "invalid_api_key"
-    elif status < 500:
-        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
-    return status, OpenAIProblemResponse(error=OpenAIProblem(message=str(error), type=kind, param=param, code=code))
+def first_invalid_field(error: RequestValidationError) -> InvalidRequest:
+    """The first of pydantic's errors as an InvalidRequest."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        position = first["loc"][-1]
+        return InvalidRequest("body", f"character {position}", f"must be valid JSON ({first['ctx']['error']})")
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    if field == "body":
+        return InvalidRequest("body", type(first["input"]).__name__, "must be a JSON object, sent as application/json")
+    return InvalidRequest(field, first["input"], _limit(first["type"], first["msg"]))
 
 
-def a1111_problem(error: DarkroomError) -> tuple[int, A1111Problem]:
-    """An unknown sampler is 404 there."""
-    error = in_words_of(A1111_FIELDS, error)
-    if isinstance(error, UnknownName) and error.field == "sampler_name":
-        return 404, A1111Problem(error="HTTPException", detail="Sampler not found", body="", errors=str(error))
-    return error.status, A1111Problem(error=type(error).__name__, detail=str(error), body="", errors=str(error))
-
-
-def _plain(value: object) -> object:
-    """`value` where JSON can carry it, else its text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else shorten(repr(value))
+def _limit(kind: str, message: str) -> str:
+    """Pydantic's message as a limit ("must be ...")."""
+    limits: Mapping[str, str] = {"missing": "must be given", "extra_forbidden": "is not a field of this request"}
+    return limits.get(kind, message.replace("Input should", "must"))

@@ -1,36 +1,36 @@
-"""`GET /healthz`: the process answers. `GET /readyz`: every model has drawn its warm-up image."""
+"""`GET /healthz`: the process answers. `GET /readyz`: every model is ready to draw."""
 
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from serve_app.api.error_responses import ProblemResponse
-from serve_app.api.service import Service
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.native.native_errors import ProblemResponse
 from serve_app.errors import NotReady
 
 
 class Health(BaseModel):
-    """All is well."""
+    """The answer where all is well."""
 
-    status: Annotated[str, Field(description="ok")] = "ok"
+    status: Annotated[str, Field(description="Always ok.")] = "ok"
 
 
-def router(service: Service) -> APIRouter:
-    """Both routes."""
+def router(dispatcher: Dispatcher) -> APIRouter:
+    """The health routes."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/healthz")
     async def healthz() -> Health:
-        """The process is alive."""
+        """Tell that the process is alive."""
         return Health()
 
-    @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "a model is warming up"}})
+    @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model is warming up."}})
     async def readyz() -> Health:
-        """Every model can draw."""
-        missing = await service.warming_up()
+        """Tell that every model has drawn its warm-up image."""
+        missing = await dispatcher.service.warming_up()
         if missing:
-            raise NotReady(f"warming up: {', '.join(missing)}")
+            raise NotReady(f"still warming up: {', '.join(missing)}")
         return Health()
 
     return routes

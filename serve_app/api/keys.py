@@ -1,17 +1,95 @@
-"""`python -m serve_app.api.keys NAME`: make a key. It is printed once; the file keeps its hash."""
+"""API keys: the key file, what each key may do, and `python -m serve_app.api.keys NAME`, which makes one."""
 
 import argparse
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
 import sys
+from pathlib import Path
+from typing import Annotated
 
-from serve_app.api.callers import new_key
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from serve_app.errors import ConfigError, Unauthorized
+
+
+class Caller(BaseModel):
+    """One entry of the key file: the hash of a key, and what its owner may do. None means no limit.
+
+    `rate` is requests per second, and `burst` is how many requests may come at once. `concurrency` is the number of
+    images in flight. `daily_device_seconds` is the denoiser's time in any 24 hours. `models` lists the allowed models.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    rate: Annotated[float | None, Field(gt=0)] = None
+    burst: Annotated[int, Field(gt=0)] = 10
+    concurrency: Annotated[int | None, Field(gt=0)] = None
+    daily_device_seconds: Annotated[float | None, Field(gt=0)] = None
+    models: tuple[str, ...] | None = None
+    priority: int = 0
+
+
+ANONYMOUS = Caller(name="anyone")
+"""A caller without a key whose address is unknown."""
+
+
+def read_keys(path: Path) -> list[Caller]:
+    """Read the key file, a JSON list of callers; raises ConfigError."""
+    try:
+        callers = TypeAdapter(list[Caller]).validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise ConfigError(f"keys.file: {path}: {error}") from error
+    if len({caller.name for caller in callers}) < len(callers):
+        raise ConfigError(f"keys.file: {path}: every key must have a different name")
+    if any(not caller.sha256 for caller in callers):
+        raise ConfigError(f"keys.file: {path}: every key must have a sha256")
+    return callers
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """Make a key; returns the key and its entry for the key file. Only the entry's hash is ever stored."""
+    key = f"dk-{secrets.token_urlsafe(32)}"
+    return key, json.dumps({"name": name, "sha256": hash_key(key)})
+
+
+def hash_key(key: str) -> str:
+    """The SHA-256 of a key, in hex. Keys are long and random, so they need no salt and no slow hash."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def find_caller(header: str | None, callers: list[Caller]) -> Caller:
+    """The caller whose key an `Authorization` header holds; raises Unauthorized.
+
+    `Bearer KEY` and `Basic` (name and key) are accepted. Every key is compared, each in constant time.
+    """
+    scheme, _, credentials = (header or "").partition(" ")
+    name, key = None, credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            name, _, key = base64.b64decode(credentials, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            key = ""
+    digest = hash_key(key)
+    found = [caller for caller in callers if hmac.compare_digest(caller.sha256, digest)]
+    if scheme.lower() not in ("bearer", "basic") or not found or name not in (None, found[0].name):
+        raise Unauthorized
+    return found[0]
 
 
 def main() -> None:
-    """Print the key, and its line for the key file."""
-    parser = argparse.ArgumentParser(prog="python -m serve_app.api.keys", description=__doc__)
-    parser.add_argument("name", help="who it is for")
-    key, line = new_key(parser.parse_args().name)
-    sys.stdout.write(f"key, shown this once: {key}\nentry for the key file's list: {line}\n")
+    """Print a new key, and its entry for the key file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serve_app.api.keys", description="Make a key. It is printed once; the key file holds its hash."
+    )
+    parser.add_argument("name", help="the name of the key's owner")
+    key, entry = new_key(parser.parse_args().name)
+    sys.stdout.write(f"key, shown only once: {key}\nentry for the key file's list: {entry}\n")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,50 @@
-"""What the HTTP layer needs of whoever draws the images. The ingress deployment is one; tests have another."""
+"""`Service`: what the HTTP application needs from whoever generates the images.
+
+The ingress deployment implements it over Ray; tests implement it without a model.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.config import AppConfig
 from serve_app.requests.events import Event, MemoryUse, Progress, Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 
 class Service(Protocol):
-    """Draws images."""
+    """Generates images, and tells how far they are."""
 
     @property
     def config(self) -> AppConfig:
-        """The models it serves."""
+        """The configuration of the application."""
         ...
 
     def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
-        """Events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
+        """The events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
         ...
 
     async def cancel(self, task: str, owner: str) -> int:
-        """Stop the images of an owner's task, wherever they are drawn; how many that were."""
+        """Stop all images of an owner's task; returns how many were stopped."""
         ...
 
     async def interrupt(self, task: str, owner: str) -> int:
-        """Let what is drawn of an owner's task end with its next step, as it is then; the rest is stopped."""
+        """End all images of an owner's task early; returns how many.
+
+        An image in denoising ends with its next step and is returned as it is then. An image in the queue is stopped.
+        """
         ...
 
     async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
-        """How far an owner's task is; None where there is none."""
+        """How far an owner's task is; None where there is no such task."""
         ...
 
     async def memory(self) -> list[MemoryUse]:
-        """What each process that draws holds."""
+        """The memory of each process that runs a model."""
         ...
 
-    def note(self, line: dict[str, object]) -> None:
-        """Count an answer; `line` is what the access log has of it."""
+    def count_response(self, record: AccessRecord) -> None:
+        """Count one HTTP response in the metrics."""
         ...
 
     async def warming_up(self) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from serve_app.api.callers import caller_of
 from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.middleware.auth import caller_of
 from serve_app.api.native.routes import REFUSALS, with_infotext
 from serve_app.api.native.schemas import Txt2ImgBody, to_params
 from serve_app.requests.events import GeneratedImage

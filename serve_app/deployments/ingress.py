@@ -12,6 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
+from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.config import AppConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
@@ -48,7 +49,7 @@ class Ingress:
         self._warm: set[str] = set()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self, self._secret, self._provider)
+        return create_app(self, self._secret, self._provider, server_sends_request_id=True)
 
     async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
         """Events of one request. Where a replica dies another goes on from its last checkpoint.
@@ -132,9 +133,9 @@ class Ingress:
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
 
-    def note(self, line: dict[str, object]) -> None:
+    def count_response(self, record: AccessRecord) -> None:
         """See `Service`."""
-        self._metrics.note(line)
+        self._metrics.count_response(record)
 
     async def warming_up(self) -> list[str]:
         """The models that have to be up and have not answered yet; one that has stays ready."""

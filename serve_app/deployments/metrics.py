@@ -5,6 +5,8 @@ from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from serve_app.api.api_paths import api_of
+from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.engine.engine import Engine
 from serve_app.requests.events import GeneratedImage
 
@@ -104,17 +106,10 @@ class IngressMetrics:
             "darkroom_http_seconds", "Seconds to answer a request.", boundaries=SECONDS, tag_keys=API
         )
 
-    def note(self, line: dict[str, object]) -> None:
-        """A request was answered; `line` is what the access log has of it."""
-        api = api_of(str(line["path"]))
-        self._answers.inc(tags={"api": api, "status": str(line.get("status", 0))})
-        if "error" in line:
-            self._refusals.inc(tags={"api": api, "reason": str(line["error"])})
-        self._seconds.observe(float(str(line["seconds"])), tags={"api": api})
-
-
-def api_of(path: str) -> str:
-    """Which API a path belongs to."""
-    prefixes = {"/v1/images": "openai", "/v1/models": "openai", "/sdapi": "a1111", "/internal": "a1111"}
-    ours = {"/v1/": "v1", "/txt2img": "txt2img"}
-    return next((api for prefix, api in {**prefixes, **ours}.items() if path.startswith(prefix)), "other")
+    def count_response(self, record: AccessRecord) -> None:
+        """Count one HTTP response."""
+        api = api_of(record.path)
+        self._answers.inc(tags={"api": api, "status": str(record.status)})
+        if record.error is not None:
+            self._refusals.inc(tags={"api": api, "reason": record.error})
+        self._seconds.observe(record.seconds, tags={"api": api})

@@ -8,6 +8,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from serve_app.api.app import create_app
+from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.config import AppConfig
 from serve_app.errors import Cancelled
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
@@ -42,17 +43,18 @@ class FakeService:
         self.cut: list[tuple[str, str]] = []
         self.stopped_seeds: set[int] = set()
         self.machines = [MemoryUse("a", 2, 100), MemoryUse("a", 3, 100)]
+        self.delay_s = 0.0
         self.error: Exception | None = None
         self.late_error: Exception | None = None
         self.missing: list[str] = []
         self.closed = 0
-        self.lines: list[dict[str, object]] = []
+        self.records: list[AccessRecord] = []
 
     async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
         self.requests.append(request)
         self.contexts.append(context)
         try:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.delay_s)
             if self.error is not None:
                 raise self.error
             if context.progress or context.previews:
@@ -83,8 +85,8 @@ class FakeService:
     async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
         return self.running.get((owner, task))
 
-    def note(self, line: dict[str, object]) -> None:
-        self.lines.append(line)
+    def count_response(self, record: AccessRecord) -> None:
+        self.records.append(record)
 
     async def warming_up(self) -> list[str]:
         return self.missing

@@ -210,7 +210,7 @@ def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd:
 
 
 def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
-    from serve_app.api.callers import new_key
+    from serve_app.api.keys import new_key
     from tests.deployments.conftest import tiny_model
 
     key, line = new_key("alice")
@@ -230,6 +230,6 @@ def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: P
 def test_the_key_command_prints_a_key_and_its_hash() -> None:
     found = subprocess.run(["python", "-m", "serve_app.api.keys", "bob"], capture_output=True, text=True, check=True)
     key, entry = (line.partition(": ")[2] for line in found.stdout.strip().split("\n"))
-    from serve_app.api.callers import Caller, find_caller
+    from serve_app.api.keys import Caller, find_caller
 
     assert find_caller(f"Bearer {key}", [Caller.model_validate_json(entry)]).name == "bob"

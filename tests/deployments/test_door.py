@@ -69,7 +69,7 @@ def send(url: httpx.URL, chunks: list[bytes], stated: int | None, pause: float =
 def test_two_greedy_tenants_are_held_while_a_modest_one_is_served(
     deploy: Deploy, tiny_sd: Path, tmp_path: Path
 ) -> None:
-    from serve_app.api.callers import new_key
+    from serve_app.api.keys import new_key
 
     keys = {name: new_key(name) for name in ("greedy", "greedier", "modest")}
     lines = [{**json.loads(line), "concurrency": 2} for _, line in keys.values()]

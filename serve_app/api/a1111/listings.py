@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from serve_app.api.a1111.a1111_errors import A1111_ERRORS
 from serve_app.api.a1111.conversion import fill_first
-from serve_app.api.a1111.schemas import REFUSALS, PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
+from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
 from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
@@ -24,7 +25,7 @@ Entry = dict[str, Any]
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes. Options tell what is; they change nothing, since a server is shared."""
-    routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=REFUSALS)
+    routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
     limits = max((model.limits for model in dispatcher.config.models.values()), key=lambda one: one.max_input_pixels)
     for path, found in listings(dispatcher.config).items():
         routes.add_api_route(f"/{path}", _always(found), methods=["GET"], name=path)

@@ -5,15 +5,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from serve_app.api.a1111.a1111_errors import A1111_ERRORS
 from serve_app.api.a1111.schemas import (
-    REFUSALS,
     ProgressResponse,
     ProgressState,
     TaskProgressBody,
     TaskProgressResponse,
 )
-from serve_app.api.callers import caller_of
 from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.middleware.auth import caller_of
 from serve_app.requests.events import Queued
 
 LATEST = "latest"
@@ -22,7 +22,7 @@ LATEST = "latest"
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
+    routes = APIRouter(tags=["automatic1111"], responses=A1111_ERRORS)
 
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:

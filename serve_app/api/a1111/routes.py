@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from serve_app.api.a1111.a1111_errors import A1111_ERRORS
 from serve_app.api.a1111.conversion import model_of, to_params, with_images
 from serve_app.api.a1111.inpainting import Overlay, plan
 from serve_app.api.a1111.progress import LATEST
-from serve_app.api.a1111.schemas import REFUSALS, A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
-from serve_app.api.callers import caller_of
+from serve_app.api.a1111.schemas import A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.middleware.auth import caller_of
 from serve_app.api.native.routes import with_infotext
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -24,7 +25,7 @@ PREVIEWS = 6
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["automatic1111"], responses=REFUSALS)
+    routes = APIRouter(tags=["automatic1111"], responses=A1111_ERRORS)
 
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:

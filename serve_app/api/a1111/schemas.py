@@ -4,21 +4,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve_app.api.error_responses import A1111Problem
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": A1111Problem, "description": text}
-    for status, text in {
-        401: "no valid key",
-        404: "no such sampler",
-        409: "interrupted",
-        413: "body over the limit",
-        422: "a field is out of its limit, or the picture was refused",
-        429: "the queue is full, or a limit of the key is reached",
-        500: "this image could not be drawn",
-        503: "warming up or draining",
-    }.items()
-}
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 

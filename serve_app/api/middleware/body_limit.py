@@ -1,55 +1,64 @@
-"""ASGI middleware: refuse a large body, or one that trickles in, before anything is parsed."""
+"""Limits of request bodies: a large or slow body is refused before anything is parsed."""
 
 import asyncio
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.api.error_responses import answer
+from serve_app.api.error_responses import error_response
 from serve_app.errors import BodyTooLarge, BodyTooSlow
 
 
 class BodyLimitMiddleware:
-    """Reads at most `limit` bytes of a request's body, then lets the app have it; over that the answer is 413.
+    """ASGI middleware that reads the whole body first.
 
-    A body that has not arrived after `seconds` is answered 408.
+    It answers 413 to a body over `max_bytes`, and 408 to a body that has not arrived after `timeout_s` seconds. Where
+    the client disconnects before its body is complete, nothing is answered and the application is not called.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
         self._app = app
-        self._limit = limit
-        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Answer 408 or 413, or call the application with the body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            stated = Headers(scope=scope).get("content-length", "0")
-            if stated.isdigit() and int(stated) > self._limit:
-                raise BodyTooLarge(self._limit)
-            body = await asyncio.wait_for(self._read(receive), self._seconds)
+            body = await self._read(scope, receive)
+        except ClientDisconnect:
+            return
+        except (BodyTooLarge, BodyTooSlow) as error:
+            await error_response(scope["path"], error)(scope, receive, send)
+            return
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, receive_again, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body; raises BodyTooLarge, BodyTooSlow and ClientDisconnect."""
+        stated = Headers(scope=scope).get("content-length", "0")
+        if stated.isdecimal() and int(stated) > self._max_bytes:
+            raise BodyTooLarge(self._max_bytes)
+        try:
+            return await asyncio.wait_for(self._read_chunks(receive), self._timeout_s)
         except TimeoutError:
-            await answer(scope["path"], BodyTooSlow(self._seconds))(scope, receive, send)
-            return
-        except BodyTooLarge as error:
-            await answer(scope["path"], error)(scope, receive, send)
-            return
-        replay: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+            raise BodyTooSlow(self._timeout_s) from None
 
-        async def replayed() -> Message:
-            return replay.pop() if replay else await receive()
-
-        await self._app(scope, replayed, send)
-
-    async def _read(self, receive: Receive) -> bytes:
-        """The whole body; raises BodyTooLarge."""
+    async def _read_chunks(self, receive: Receive) -> bytes:
         body = bytearray()
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
             body += message.get("body", b"")
-            if len(body) > self._limit:
-                raise BodyTooLarge(self._limit)
+            if len(body) > self._max_bytes:
+                raise BodyTooLarge(self._max_bytes)
             if not message.get("more_body", False):
                 return bytes(body)

@@ -1,4 +1,4 @@
-"""A span for each HTTP request, known to the log by its trace and to the trace by its request id."""
+"""Tracing of HTTP requests: one span per request. Logs carry its trace_id; the span carries the request_id."""
 
 from typing import Any
 
@@ -6,29 +6,32 @@ from fastapi import FastAPI
 from opentelemetry.propagate import inject
 from opentelemetry.trace import Span, TracerProvider, format_trace_id
 
+from serve_app.api.middleware.access_log import AccessRecord
+
 
 def add_tracing(app: FastAPI, provider: TracerProvider) -> None:
-    """Follow W3C's `traceparent` or begin a trace."""
+    """Give each request a span, in the trace that its W3C `traceparent` header names, or else in a new trace."""
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
     app.add_middleware(
         OpenTelemetryMiddleware,
         tracer_provider=provider,
-        server_request_hook=_name_each_other,
+        server_request_hook=_link_log_and_span,
         exclude_spans=["receive", "send"],
         excluded_urls="healthz,readyz",
     )
 
 
 def current_traceparent() -> str:
-    """W3C's header for what runs now; empty where it is not traced."""
+    """The W3C `traceparent` of the current span; empty where the request is not traced."""
     carrier: dict[str, str] = {}
     inject(carrier)
     header = carrier.get("traceparent", "")
     return header if header.endswith("-01") else ""
 
 
-def _name_each_other(span: Span, scope: dict[str, Any]) -> None:
-    line = scope["log_line"]
-    line["trace_id"] = format_trace_id(span.get_span_context().trace_id)
-    span.set_attribute("request_id", line["request_id"])
+def _link_log_and_span(span: Span, scope: dict[str, Any]) -> None:
+    record = scope["access_record"]
+    assert isinstance(record, AccessRecord)
+    record.trace_id = format_trace_id(span.get_span_context().trace_id)
+    span.set_attribute("request_id", record.request_id)

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from serve_app.api.callers import caller_of
 from serve_app.api.dispatcher import Dispatcher, Numbered
-from serve_app.api.error_responses import ProblemResponse, problem
 from serve_app.api.infotext import write_infotext
+from serve_app.api.middleware.auth import caller_of
+from serve_app.api.native.native_errors import ProblemResponse, problem
 from serve_app.api.native.schemas import Txt2ImgBody, to_params
 from serve_app.errors import DarkroomError, NotFound
 from serve_app.requests.events import Event, GeneratedImage, Progress, Queued

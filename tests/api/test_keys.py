@@ -1,0 +1,88 @@
+"""Keys: who may call at all."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from serve_app.api.keys import Caller, find_caller, new_key, read_keys
+from serve_app.errors import ConfigError, Unauthorized
+from tests.api.fakes import fake_app
+
+
+@pytest.fixture
+def alice(tmp_path: Path) -> tuple[str, str]:
+    """Alice's key, and the path of a key file with two keys."""
+    (key, entry), (_, other) = new_key("alice"), new_key("bob")
+    file = tmp_path / "keys.json"
+    file.write_text(f"[{entry}, {other}]")
+    return key, str(file)
+
+
+def basic(name: str, key: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{key}".encode()).decode()}
+
+
+def test_only_health_answers_without_a_key(alice: tuple[str, str]) -> None:
+    client, _ = fake_app(keys={"file": alice[1]})
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    for path in ("/docs", "/openapi.json", "/v1/models", "/sdapi/v1/options", "/v1/presets", "/nothing"):
+        assert client.get(path).status_code == 401, path
+
+
+def test_each_api_answers_401_in_its_shape(alice: tuple[str, str]) -> None:
+    client, _ = fake_app(keys={"file": alice[1]})
+    refused = client.post("/txt2img/", json={"prompt": "x"})
+    assert refused.json()["error"]["code"] == "unauthorized"
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert client.get("/v1/models").json()["error"]["code"] == "invalid_api_key"
+    assert client.get("/sdapi/v1/options").headers["www-authenticate"].startswith("Basic")
+
+
+def test_bearer_and_basic_are_accepted(alice: tuple[str, str]) -> None:
+    key, file = alice
+    client, _ = fake_app(keys={"file": file})
+    for headers in ({"Authorization": f"Bearer {key}"}, basic("alice", key)):
+        assert client.post("/txt2img/", json={"prompt": "x"}, headers=headers).status_code == 200
+    for headers in (
+        {"Authorization": "Bearer nonsense"},
+        {"Authorization": f"Digest {key}"},
+        {"Authorization": "Basic %%%"},
+        basic("bob", key),
+    ):
+        assert client.post("/txt2img/", json={"prompt": "x"}, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Invalid JSON"),
+        ("{}", "valid array"),
+        ('[{"name": "a"}]', "must have a sha256"),
+        ('[{"name": "a", "sha256": "short"}]', "should match pattern"),
+    ],
+)
+def test_a_wrong_key_file_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"keys\.file: (.|\n)*{message}"):
+        read_keys(file)
+
+
+def test_two_keys_of_one_name_and_a_missing_file_stop_the_start(tmp_path: Path) -> None:
+    file, entry = tmp_path / "keys.json", new_key("a")[1]
+    file.write_text(f"[{entry}, {entry}]")
+    with pytest.raises(ConfigError, match="must have a different name"):
+        read_keys(file)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_keys(tmp_path / "none.json")
+
+
+def test_a_key_is_found_by_its_hash() -> None:
+    key, entry = new_key("a")
+    assert key not in entry
+    caller = Caller.model_validate_json(entry)
+    assert find_caller(f"bearer {key}", [caller]) == caller
+    with pytest.raises(Unauthorized):
+        find_caller(None, [caller])
