@@ -28,16 +28,22 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def base_url() -> Iterator[str]:
-    """A cluster of its own, and Serve's HTTP address."""
+def ray_logs() -> Iterator[Path]:
+    """A cluster of its own; the folder where its processes write their logs."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    context = ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield Path(context.address_info["session_dir"]) / "logs"
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def base_url(ray_logs: Path) -> Iterator[str]:
+    """Serve's HTTP address."""
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
-    ray.shutdown()
 
 
 def tiny_model(source: Path, **options: Any) -> dict[str, Any]:
