@@ -13,7 +13,8 @@ from PIL import Image
 from serve_app.builtin.training.captions import COLOURS
 from serve_app.builtin.training.icons import Icon, compose
 from serve_app.engine.engine import Engine
-from serve_app.requests.params import GenerationParams
+from serve_app.requests.capabilities import Limits
+from serve_app.requests.params import GenerationParams, SamplingParams
 from serve_app.requests.resolve import resolve
 
 PAIRS = (("red apple", "red"), ("red heart", "red"), ("green apple", "green"), ("blue heart", "blue"))
@@ -22,9 +23,10 @@ PAIRS = (("red apple", "red"), ("red heart", "red"), ("green apple", "green"), (
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
 
 
-def draw_wishes(engine: Engine, wishes: Sequence[GenerationParams]) -> list[np.ndarray]:
+def draw_all(engine: Engine, all_params: Sequence[GenerationParams]) -> list[np.ndarray]:
     """All in one batch: (h, w, 3) uint8 each."""
-    futures = [engine.submit(resolve(wish, "emoji", engine.config)) for wish in wishes]
+    model = engine.capabilities.with_settings(SamplingParams(guidance_scale=3.0), Limits(), ai_mark=True)
+    futures = [engine.submit(resolve(params, "emoji", model)[0]) for params in all_params]
     return [np.asarray(Image.open(io.BytesIO(future.result().content))) for future in futures]
 
 
@@ -50,8 +52,9 @@ def keyword_share(engine: Engine, icons: Sequence[Icon], pixels: torch.Tensor, c
             having.setdefault(word, set()).add(row)
     words = sorted(word for word, rows in having.items() if 2 <= len(rows) <= 10)
     chosen = random.Random(0).sample(words, min(count, len(words)))
-    pictures = draw_wishes(
-        engine, [GenerationParams(f"{word} on a white background", seed=seed) for seed, word in enumerate(chosen)]
+    pictures = draw_all(
+        engine,
+        [GenerationParams(prompt=f"{word} on a white background", seed=seed) for seed, word in enumerate(chosen)],
     )
     hits = [
         nearest_icon(picture, "white", pixels) in having[word] for picture, word in zip(pictures, chosen, strict=True)
@@ -61,13 +64,13 @@ def keyword_share(engine: Engine, icons: Sequence[Icon], pixels: torch.Tensor, c
 
 def negative_effect(engine: Engine, seeds: int = 4) -> float:
     """How much less of its colour a thing has when that colour is the negative prompt: mean over 0..255 levels."""
-    wishes = [
-        GenerationParams(f"{thing} on a white background", negative_prompt=negative, seed=seed)
+    all_params = [
+        GenerationParams(prompt=f"{thing} on a white background", negative_prompt=negative, seed=seed)
         for thing, colour in PAIRS
         for seed in range(seeds)
         for negative in ("", colour)
     ]
-    pictures = draw_wishes(engine, wishes)
+    pictures = draw_all(engine, all_params)
     channels = [CHANNEL[colour] for _, colour in PAIRS for _ in range(seeds)]
     differences = [
         excess(plain, channel) - excess(negated, channel)
@@ -89,11 +92,11 @@ def kept_distance(
     rows = random.Random(1).sample(range(len(icons)), count)
     white = torch.full((count, 3), 250, dtype=torch.uint8)
     given = ((compose(pixels[rows], white) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    wishes = [
-        GenerationParams(icons[row].name, seed=seed, image=as_file(picture), strength=strength)
+    all_params = [
+        GenerationParams(prompt=icons[row].name, seed=seed, image=as_file(picture), strength=strength)
         for seed, (row, picture) in enumerate(zip(rows, given, strict=True))
     ]
-    drawn = draw_wishes(engine, wishes)
+    drawn = draw_all(engine, all_params)
     return float(np.mean([np.abs(one.astype(float) - other).mean() for one, other in zip(drawn, given, strict=True)]))
 
 
@@ -102,7 +105,7 @@ def picture_seconds(engine: Engine, repeats: int = 5) -> float:
     times: list[float] = []
     for seed in range(repeats):
         began = time.monotonic()
-        engine.generate(GenerationParams("red apple on a blue background", num_inference_steps=25, seed=seed))
+        engine.generate(GenerationParams(prompt="red apple on a blue background", num_inference_steps=25, seed=seed))
         times.append(time.monotonic() - began)
     return float(np.median(times))
 

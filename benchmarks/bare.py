@@ -18,6 +18,7 @@ from serve_app.models.cpu_threads import claim_cores, run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
 from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.loading.load_family import load_family
+from serve_app.requests.capabilities import ModelCapabilities
 
 
 @cache
@@ -68,7 +69,7 @@ def profile_engine(model: Mapping[str, Any], count: int, rows: int = 16) -> Prof
     config = ModelConfig.model_validate({**model, "engine": {"max_rows": rows}})
     timed: Any = TimedFamily(run_apart(lambda: load_family(config)))
     order = TimedOrder(lambda _: rows, lambda *_: 0.0)
-    requests = draw_requests(config, count, (128,))
+    requests = draw_requests(ModelCapabilities(native_size=config.native_size), count, (128,))
     with Engine(timed, config, order) as engine:
         run_apart(lambda: [engine.table(request) for request in requests])
         for future in [engine.submit(request) for request in requests[:4]]:

@@ -24,7 +24,7 @@ from diffusers import DiffusionPipeline
 from timing import TimedFamily, TimedOrder
 from workload import draw_requests, equal_groups, rows_of
 
-from serve_app.config import Defaults, EngineConfig, ModelConfig
+from serve_app.config import EngineConfig, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.engine.engine import Engine, measure_curve
 from serve_app.engine.step_latency import StepCurve
@@ -32,6 +32,7 @@ from serve_app.models.cpu_threads import run_apart
 from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.loading.load_family import load_family
 from serve_app.models.loading.sources import find_checkpoint
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.request import GenerationRequest
 
 
@@ -91,11 +92,11 @@ def run_pipeline(pipeline: Any, family: ModelFamily, groups: Sequence[Sequence[G
     start = time.perf_counter()
     for group in groups:
         first = group[0]
-        pipeline.scheduler = new_scheduler(family.scheduler_config, first.sampler, first.schedule)
+        pipeline.scheduler = new_scheduler(family.scheduler_config, first.sampling.sampler, first.sampling.scheduler)
         pipeline(
             [request.prompt for request in group],
-            num_inference_steps=first.num_inference_steps,
-            guidance_scale=first.guidance.scale,
+            num_inference_steps=first.sampling.num_inference_steps,
+            guidance_scale=first.sampling.guidance_scale,
             height=first.height,
             width=first.width,
             generator=[torch.Generator().manual_seed(request.seed) for request in group],
@@ -159,7 +160,7 @@ def run_round(
 def main() -> None:
     """Measure and print."""
     options = read_options()
-    config = ModelConfig(source=options.model, native_size=options.native_size, defaults=Defaults(guidance_scale=4.0))
+    config = ModelConfig(source=options.model, native_size=options.native_size)
     family = run_apart(lambda: load_family(config))
     pipeline = DiffusionPipeline.from_pretrained(str(find_checkpoint(config)), torch_dtype=torch.float32).to(
         family.device
@@ -168,7 +169,7 @@ def main() -> None:
     curve = run_apart(lambda: measure_curve(family, config))
     print(f"UNet rows/s by batch: { {n: round(n / s) for n, s in curve.seconds.items()} }, best {curve.best_rows}\n")
     config = config.model_copy(update={"engine": EngineConfig(max_rows=curve.best_rows)})
-    requests = draw_requests(config, options.requests, (config.native_size,))
+    requests = draw_requests(ModelCapabilities(native_size=config.native_size), options.requests, (config.native_size,))
     rounds: dict[str, list[Round]] = defaultdict(list)
     overheads: list[float] = []
     for _ in range(options.rounds):

@@ -87,11 +87,11 @@ def print_steps(config: ModelConfig, layout: str, peak: float) -> None:
 def engine_rate(config: ModelConfig, images: int) -> float:
     """Images a second with unlike steps and guidance, all at once."""
     with Engine.load(config) as engine:
-        wishes = [
-            GenerationParams(f"picture {n}", seed=n, num_inference_steps=20 + n % 11, sampler="euler")
+        all_params = [
+            GenerationParams(prompt=f"picture {n}", seed=n, num_inference_steps=20 + n % 11, sampler="euler")
             for n in range(images)
         ]
-        requests = [resolve(wish, "gpu", config) for wish in wishes]
+        requests = [resolve(params, "gpu", engine.capabilities)[0] for params in all_params]
         start = time.perf_counter()
         for future in [engine.submit(request) for request in requests]:
             future.result()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from answers import (
-    draw_wishes,
+    draw_all,
     kept_distance,
     keyword_share,
     megabytes,
@@ -29,7 +29,7 @@ from answers import (
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.builtin.training.captions import COLOUR_NAMES, COLOURS, held_out, on_background
 from serve_app.builtin.training.icons import Icon, compose, fetch_packages, load_icons, render_all
-from serve_app.config import Defaults, ModelConfig
+from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.requests.params import GenerationParams
 
@@ -53,11 +53,11 @@ def held_out_pairs(icons: Sequence[Icon], count: int) -> list[tuple[int, str]]:
 
 def draw(engine: Engine, prompts: Sequence[str], sampler: str, schedule: str, steps: int) -> list[np.ndarray]:
     """Every prompt's picture, (h, w, 3) uint8; prompt i has seed i."""
-    wishes = [
-        GenerationParams(prompt, sampler=sampler, scheduler=schedule, num_inference_steps=steps, seed=seed)
+    all_params = [
+        GenerationParams(prompt=prompt, sampler=sampler, scheduler=schedule, num_inference_steps=steps, seed=seed)
         for seed, prompt in enumerate(prompts)
     ]
-    return draw_wishes(engine, wishes)
+    return draw_all(engine, all_params)
 
 
 def background_of(picture: np.ndarray) -> str:
@@ -90,11 +90,11 @@ def print_answers(
 ) -> None:
     """The second table: everything but the samplers. `seconds` is what a picture takes alone."""
     prompts = [on_background(icons[row].name, colour) for row, colour in pairs]
-    unguided = [GenerationParams(prompt, guidance_scale=1.0, seed=seed) for seed, prompt in enumerate(prompts)]
+    unguided = [GenerationParams(prompt=prompt, guidance_scale=1.0, seed=seed) for seed, prompt in enumerate(prompts)]
     rows = [
         ("VAE on whole training pictures, L1 over -1..1", f"{reconstruction_l1(engine, pixels):.3f}"),
         ("keyword of 2 to 10 icons: nearest icon has it", f"{keyword_share(engine, icons, pixels, len(pairs)):.0%}"),
-        ("nearest icon without guidance", f"{score(draw_wishes(engine, unguided), pairs, pixels).nearest:.0%}"),
+        ("nearest icon without guidance", f"{score(draw_all(engine, unguided), pairs, pixels).nearest:.0%}"),
         ("a thing's colour as its negative prompt: levels less of it", f"{negative_effect(engine):.0f}"),
         ("image to image, strength 0.2: levels from the given", f"{kept_distance(engine, icons, pixels, 0.2):.1f}"),
         ("image to image, strength 0.8: levels from the given", f"{kept_distance(engine, icons, pixels, 0.8):.1f}"),
@@ -122,7 +122,7 @@ def main() -> None:
     pixels = render_all(icons, options.cache)
     pairs = held_out_pairs(icons, options.prompts)
     prompts = [on_background(icons[row].name, colour) for row, colour in pairs]
-    config = ModelConfig(source="builtin:emoji", native_size=128, defaults=Defaults(guidance_scale=3.0))
+    config = ModelConfig(source="builtin:emoji", native_size=128)
     print(f"{len(pairs)} pairs of name and background never shown in training, {options.steps} steps, guidance 3\n")
     print("| sampler | background right | nearest icon | in nearest five |")
     print("|---|---|---|---|")

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from serve_app.config import ModelConfig
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.models.families.model_family import ModelFamily
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest
 from serve_app.requests.resolve import resolve
@@ -61,16 +61,17 @@ def draw_staircase(side: int, count: int) -> list[dict[str, Any]]:
     return [{**same, "sampler": "euler", "scheduler": "automatic", "num_inference_steps": step} for step in steps]
 
 
-def draw_requests(config: ModelConfig, count: int, sizes: Sequence[int]) -> list[GenerationRequest]:
+def draw_requests(model: ModelCapabilities, count: int, sizes: Sequence[int]) -> list[GenerationRequest]:
     """The same, resolved for a library user."""
-    return [resolve(GenerationParams(**body), "model", config) for body in draw_bodies(count, sizes)]
+    return [resolve(GenerationParams(**body), "model", model)[0] for body in draw_bodies(count, sizes)]
 
 
 def rows_of(family: ModelFamily, requests: Sequence[GenerationRequest]) -> int:
     """UNet rows that the requests need from first to last step."""
     tables = SamplerTables(family.scheduler_config)
     return sum(
-        tables.table(r.sampler, r.schedule, r.num_inference_steps).num_model_calls * (2 if r.guidance.scale > 1 else 1)
+        tables.table(r.sampling.sampler, r.sampling.scheduler, r.sampling.num_inference_steps).num_model_calls
+        * (2 if r.sampling.guidance_scale > 1 else 1)
         for r in requests
     )
 
@@ -79,5 +80,10 @@ def equal_groups(requests: Sequence[GenerationRequest]) -> list[list[GenerationR
     """What a batcher that needs equal parameters can put together."""
     groups: dict[tuple[object, ...], list[GenerationRequest]] = defaultdict(list)
     for request in requests:
-        groups[request.sampler, request.schedule, request.num_inference_steps, request.guidance.scale].append(request)
+        groups[
+            request.sampling.sampler,
+            request.sampling.scheduler,
+            request.sampling.num_inference_steps,
+            request.sampling.guidance_scale,
+        ].append(request)
     return list(groups.values())

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from serve_app.config import Defaults, EngineConfig, Limits, ModelConfig
+from serve_app.config import EngineConfig, ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.models.loading.load_family import load_family
+from serve_app.requests.capabilities import Limits, ModelCapabilities
+from serve_app.requests.params import SamplingParams
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
 MARKED_FOLDERS = {"deployments": "ray", "gpu": "gpu"}
@@ -68,10 +70,19 @@ def tiny_config(source: Path | str, **engine: object) -> ModelConfig:
         source=str(source),
         device="cpu",
         native_size=64,
-        limits=Limits(min_side=32),
         cpu_threads=1,
-        defaults=Defaults(num_inference_steps=4, guidance_scale=5.0, sampler="euler"),
         engine=EngineConfig.model_validate({"max_rows": 16, **engine}),
+    )
+
+
+def tiny_capabilities(config: ModelConfig) -> ModelCapabilities:
+    """What tests ask of a tiny model: images from 32 pixels, four steps by default."""
+    return ModelCapabilities(
+        native_size=config.native_size,
+        loras=tuple(config.loras),
+        embeddings=tuple(config.embeddings),
+        defaults=SamplingParams(num_inference_steps=4, guidance_scale=5.0, sampler="euler"),
+        limits=Limits(min_side=32),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tests.pictures import load_pipeline
+from tests.compare_images import load_pipeline
 
 Weights = dict[str, torch.Tensor]
 

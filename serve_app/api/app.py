@@ -10,7 +10,7 @@ from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 
-from serve_app.api import health, results, txt2img
+from serve_app.api import health, results
 from serve_app.api.a1111 import listings, progress
 from serve_app.api.a1111 import routes as a1111_routes
 from serve_app.api.dispatcher import Dispatcher
@@ -28,7 +28,6 @@ from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
 
 ROUTE_MODULES = (
-    txt2img,
     native_routes,
     presets,
     a1111_routes,
@@ -55,6 +54,7 @@ def create_app(
     secret: str = "",
     provider: TracerProvider | None = None,
     *,
+    share: float = 1.0,
     server_sends_request_id: bool = False,
 ) -> FastAPI:
     """The application, with /docs that needs no network.
@@ -62,6 +62,7 @@ def create_app(
     Args:
         secret: signs the links to results.
         provider: receives a span for each request; None turns tracing off.
+        share: the part of each key's limits that this process allows.
         server_sends_request_id: True behind Ray Serve's proxy, which sets `X-Request-ID` itself.
     """
     config = service.config
@@ -74,7 +75,7 @@ def create_app(
     )
     add_exception_handlers(app)
     add_middleware(app, service, provider, server_sends_request_id)
-    limiter = RateLimiter(share=1 / config.ingress.num_replicas)
+    limiter = RateLimiter(share=share)
     dispatcher = Dispatcher(service, limiter, ResultStore(config.results, secret.encode()))
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))
@@ -87,11 +88,10 @@ def add_middleware(
     """All middleware, the innermost first: each line encloses those before it."""
     config = service.config
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
-    limits = config.ingress
-    app.add_middleware(BodyLimitMiddleware, max_bytes=limits.max_body_bytes, timeout_s=limits.body_timeout_s)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
     app.add_middleware(AuthMiddleware, callers=callers)
-    if limits.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=limits.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    if config.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])
     if provider is not None:
         add_tracing(app, provider)
     # Starlette has one of these too, but outside of all other middleware, where the access log cannot see its response.

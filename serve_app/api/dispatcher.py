@@ -1,29 +1,34 @@
-"""The one way from every API to the models: limits held, images of one request merged into one stream of events."""
+"""The one way from every API to the models: requests resolved, limits held, images of one request merged."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
+from serve_app.api.infotext import write_infotext
 from serve_app.api.keys import Caller
 from serve_app.api.middleware.trace_requests import current_traceparent
 from serve_app.api.rate_limits import RateLimiter
 from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
-from serve_app.config import AppConfig
+from serve_app.config import IngressConfig
 from serve_app.errors import Cancelled, GenerationFailed, UnknownName
-from serve_app.requests.events import Event, GeneratedImage, Progress, Queued
+from serve_app.requests.capabilities import ModelCapabilities
+from serve_app.requests.events import Event, GeneratedImage
+from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.resolve import resolve
 
 log = logging.getLogger("darkroom.prompts")
 
-Numbered = tuple[int, Event]
+NumberedEvent = tuple[int, Event]
 """Which image of the request, and what happened to it."""
 
 
 class Dispatcher:
-    """Takes resolved requests for a caller."""
+    """Resolves requests and runs them for a caller."""
 
     def __init__(self, service: Service, limiter: RateLimiter, results: ResultStore) -> None:
         self.service = service
@@ -31,35 +36,55 @@ class Dispatcher:
         self._limiter = limiter
 
     @property
-    def config(self) -> AppConfig:
-        """The models, presets and limits."""
+    def config(self) -> IngressConfig:
+        """The settings in force."""
         return self.service.config
 
-    def model_name(self, asked: str | None) -> str:
-        """The configured model that a caller means; raises UnknownName."""
-        config = self.config
-        name = config.default_model if asked is None else config.aliases.get(asked, asked)
-        if name not in config.models:
-            raise UnknownName("model", name, f"must be one of {', '.join(config.models)}")
+    def model_name(self, given: str | None) -> str:
+        """The name of the served model that `given` means: its name, an alias, or None for the default model.
+
+        Raises:
+            UnknownName: no such model is served.
+        """
+        models = self.service.models
+        name = self.config.default_model or models[0] if given is None else self.config.aliases.get(given, given)
+        if name not in models:
+            raise UnknownName("model", name, f"must be one of {', '.join(models)}")
         return name
 
-    async def draw(
-        self, caller: Caller, requests: Sequence[GenerationRequest], context: CallerContext | None = None
-    ) -> AsyncIterator[Numbered]:
-        """Events of all images as they come. Closing the iterator cancels.
+    async def capabilities(self, given: str | None) -> ModelCapabilities:
+        """What the model that `given` means can do."""
+        return await self.service.capabilities(self.model_name(given))
 
-        One image's error ends them all; one that was stopped ends alone, and Cancelled is raised after the others.
+    async def resolve(self, params: GenerationParams) -> list[GenerationRequest]:
+        """The requests for all images, with the infotext that their files carry.
+
+        Raises:
+            InvalidRequest: names the field, its value and what is allowed.
         """
-        asked = context or CallerContext()
-        asked = CallerContext(
-            asked.task, caller.name, caller.priority, asked.progress, asked.previews, current_traceparent()
+        name = self.model_name(params.model)
+        requests = resolve(params, name, await self.service.capabilities(name))
+        return [replace(one, output=replace(one.output, infotext=write_infotext(one))) for one in requests]
+
+    async def generate(
+        self, caller: Caller, requests: Sequence[GenerationRequest], context: CallerContext | None = None
+    ) -> AsyncGenerator[NumberedEvent, None]:
+        """The events of all images as they come. Closing the iterator cancels.
+
+        One image's error ends them all. An image that its owner stops ends alone: Cancelled is raised after the others.
+        """
+        context = replace(
+            context or CallerContext(),
+            owner=caller.name,
+            priority=caller.priority,
+            traceparent=current_traceparent(),
         )
         self._limiter.admit(caller, requests[0].model, len(requests))
-        if self.config.ingress.log_prompts:
-            log.info(json.dumps(describe(caller, requests)))
-        spent = 0.0
-        events: asyncio.Queue[Numbered | asyncio.Task[None]] = asyncio.Queue()
-        images = [asyncio.create_task(self._feed(index, one, asked, events)) for index, one in enumerate(requests)]
+        if self.config.logs.prompts:
+            log.info(json.dumps(prompt_line(caller, requests)))
+        device_seconds = 0.0
+        events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
+        images = [asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)]
         for image in images:
             image.add_done_callback(events.put_nowait)
         left, stopped = len(images), None
@@ -74,7 +99,7 @@ class Dispatcher:
                         stopped = error
                     continue
                 if isinstance(event[1], GeneratedImage):
-                    spent += event[1].timings.device
+                    device_seconds += event[1].timings.device
                 yield event
             if stopped is not None:
                 raise stopped
@@ -82,68 +107,54 @@ class Dispatcher:
             for image in images:
                 image.cancel()
             await asyncio.gather(*images, return_exceptions=True)
-            self._limiter.release(caller, len(requests), spent)
+            self._limiter.release(caller, len(requests), device_seconds)
 
     async def _feed(
         self,
         index: int,
         request: GenerationRequest,
         context: CallerContext,
-        events: "asyncio.Queue[Numbered | asyncio.Task[None]]",
+        events: "asyncio.Queue[NumberedEvent | asyncio.Task[None]]",
     ) -> None:
         """Put one image's events into the queue; raises what its stream raises."""
         done = False
-        async with aclosing(self.service.generate(request, context)) as stream:  # pyright: ignore[reportArgumentType]
+        async with aclosing(self.service.generate(request, context)) as stream:
             async for event in stream:
                 done = done or isinstance(event, GeneratedImage)
                 await events.put((index, event))
         if not done:
-            raise GenerationFailed("the model ended its answer without an image")
-
-    async def images(
-        self, caller: Caller, requests: Sequence[GenerationRequest], context: CallerContext | None = None
-    ) -> list[GeneratedImage]:
-        """All images, in the requests' order."""
-        found = await self.finished(caller, requests, context)
-        if len(found) < len(requests):
-            raise Cancelled("stopped by its owner")
-        return list(found.values())
-
-    async def finished(
-        self, caller: Caller, requests: Sequence[GenerationRequest], context: CallerContext | None = None
-    ) -> dict[int, GeneratedImage]:
-        """The images by their place in `requests`, without those that were stopped; raises Cancelled if all were."""
-        found: dict[int, GeneratedImage] = {}
-        try:
-            async with aclosing(self.draw(caller, requests, context)) as events:  # pyright: ignore[reportArgumentType]
-                async for index, event in events:
-                    if isinstance(event, GeneratedImage):
-                        found[index] = event
-        except Cancelled:
-            if not found:
-                raise
-        return dict(sorted(found.items()))
-
-    async def cancel(self, caller: Caller, task: str) -> int:
-        """Stop the caller's task; how many images that were."""
-        return await self.service.cancel(task, caller.name)
-
-    async def interrupt(self, caller: Caller, task: str) -> int:
-        """Let the caller's task end as it is; how many images that were."""
-        return await self.service.interrupt(task, caller.name)
-
-    async def progress_of(self, caller: Caller, task: str) -> Queued | Progress | None:
-        """How far the caller's task is."""
-        return await self.service.progress_of(task, caller.name)
+            raise GenerationFailed("the model ended its response without an image")
 
 
-def describe(caller: Caller, requests: Sequence[GenerationRequest]) -> dict[str, object]:
+async def collect_images(events: AsyncGenerator[NumberedEvent, None]) -> dict[int, GeneratedImage]:
+    """The images by their index, without those that their owner stopped. Raises Cancelled if all were stopped."""
+    found: dict[int, GeneratedImage] = {}
+    try:
+        async with aclosing(events):
+            async for index, event in events:
+                if isinstance(event, GeneratedImage):
+                    found[index] = event
+    except Cancelled:
+        if not found:
+            raise
+    return dict(sorted(found.items()))
+
+
+async def collect_all_images(events: AsyncGenerator[NumberedEvent, None], expected: int) -> list[GeneratedImage]:
+    """All `expected` images, in order. Raises Cancelled if any was stopped."""
+    found = await collect_images(events)
+    if len(found) < expected:
+        raise Cancelled("the request was stopped by its owner")
+    return list(found.values())
+
+
+def prompt_line(caller: Caller, requests: Sequence[GenerationRequest]) -> dict[str, object]:
     """A request for the log, with its prompts."""
     first = requests[0]
     return {
         "key": caller.name,
         "model": first.model,
         "prompt": first.prompt,
-        "negative_prompt": first.negative_prompt,
+        "negative_prompt": first.sampling.negative_prompt,
         "seeds": [request.seed for request in requests],
     }

@@ -1,44 +1,53 @@
-"""A1111's infotext: the parameters of a picture, written into its file."""
+"""AUTOMATIC1111's infotext: the parameters of an image, written into its file and read from one."""
 
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 
-from serve_app.api.names import SAMPLER_LABELS, SCHEDULE_LABELS
+from serve_app.requests.params import Infotext, SamplingParams
 from serve_app.requests.request import GenerationRequest
+from serve_app.requests.samplers import SAMPLERS, SCHEDULES
+
+FIELD = re.compile(r'\s*([\w ()/+-]+?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 
 
 def write_infotext(request: GenerationRequest) -> str:
-    """Prompt, negative prompt and a line of `Key: value`, as A1111 writes and reads them."""
+    """Prompt, negative prompt and a line of `Key: value`, as AUTOMATIC1111 writes and reads them."""
     lines = [request.prompt]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
+    if request.sampling.negative_prompt:
+        lines.append(f"Negative prompt: {request.sampling.negative_prompt}")
     fields = {
-        "Steps": request.num_inference_steps,
-        "Sampler": SAMPLER_LABELS[request.sampler],
-        "Schedule type": SCHEDULE_LABELS[request.schedule],
-        "CFG scale": f"{request.guidance.scale:g}",
+        **dict(_sampling_fields(request.sampling, always=True)),
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
-        **_features(request),
+        **dict(_sampling_fields(request.sampling, always=False)),
+        **_feature_fields(request),
         "Version": f"darkroom {version('darkroom')}",
     }
     lines.append(", ".join(f"{key}: {value}" for key, value in fields.items()))
     return "\n".join(lines)
 
 
-def _features(request: GenerationRequest) -> dict[str, object]:
-    """What only some pictures have, under A1111's names."""
+def _sampling_fields(sampling: SamplingParams, always: bool) -> Iterator[tuple[str, object]]:
+    """The sampling parameters that declare an `Infotext`: those written always, or those off their default."""
+    labels = {"sampler": SAMPLERS[sampling.sampler].label, "scheduler": SCHEDULES[sampling.scheduler].label}
+    for name, field in SamplingParams.model_fields.items():
+        value = getattr(sampling, name)
+        for mark in field.metadata:
+            if isinstance(mark, Infotext) and mark.always == always and (always or value != field.default):
+                number = value + mark.offset if isinstance(value, int) else value
+                yield mark.key, labels.get(name) or (f"{number:g}" if isinstance(number, float) else number)
+
+
+def _feature_fields(request: GenerationRequest) -> dict[str, object]:
+    """What only some images have, under AUTOMATIC1111's keys."""
     found: dict[str, object] = {}
     if request.init is not None:
         found["Denoising strength"] = f"{request.init.strength:g}"
-    if request.clip_skip:
-        found["Clip skip"] = request.clip_skip + 1
     if request.variation is not None:
         found["Variation seed"] = request.variation.seed
         found["Variation seed strength"] = f"{request.variation.strength:g}"
-    if request.guidance.rescale:
-        found["CFG rescale"] = f"{request.guidance.rescale:g}"
     if request.hires is not None:
         found["Denoising strength"] = f"{request.hires.strength:g}"
         found["Hires resize"] = f"{request.hires.width}x{request.hires.height}"
@@ -49,14 +58,11 @@ def _features(request: GenerationRequest) -> dict[str, object]:
     return found
 
 
-FIELD = re.compile(r'\s*([\w ()/+-]+?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
-
-
-def read_infotext(info: str) -> dict[str, str]:
-    """An infotext's prompt, negative prompt and fields, by A1111's names; empty where there is none."""
-    if not info:
+def read_infotext(text: str) -> dict[str, str]:
+    """An infotext's prompt, negative prompt and fields, by AUTOMATIC1111's keys; empty where there is none."""
+    if not text:
         return {}
-    *lines, last = info.split("\n")
+    *lines, last = text.split("\n")
     if not last.startswith("Steps: "):
         lines, last = [*lines, last], ""
     prompt, _, negative = "\n".join(lines).partition("Negative prompt: ")

@@ -15,7 +15,7 @@ import fsspec
 from serve_app.config import ResultsConfig
 from serve_app.errors import ConfigError, NotFound
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.request import MEDIA_TYPES
+from serve_app.requests.image_files import MEDIA_TYPES
 
 STORED_NAME = re.compile(r"/\d+-[0-9a-f]{32}\.[a-z]+$")
 """The names of stored files. Other files in the same folder are left alone."""

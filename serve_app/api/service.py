@@ -3,11 +3,12 @@
 The ingress deployment implements it over Ray; tests implement it without a model.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.config import AppConfig
+from serve_app.config import IngressConfig
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, MemoryUse, Progress, Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
 
@@ -16,11 +17,24 @@ class Service(Protocol):
     """Generates images, and tells how far they are."""
 
     @property
-    def config(self) -> AppConfig:
-        """The configuration of the application."""
+    def config(self) -> IngressConfig:
+        """The settings in force."""
         ...
 
-    def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models that are served."""
+        ...
+
+    async def capabilities(self, model: str) -> ModelCapabilities:
+        """What a model can do. Waits for its first replica where none has said so yet. Raises NotReady."""
+        ...
+
+    def known_capabilities(self) -> Mapping[str, ModelCapabilities]:
+        """What is known of each model so far, without waiting. A model at zero replicas is as it was last."""
+        ...
+
+    def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
         """The events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
         ...
 

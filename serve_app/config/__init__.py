@@ -1,34 +1,34 @@
-"""The configuration, whole: what one YAML's `args` may say. Frozen, strict, and free of surprises.
+"""What the Serve config file may say: `args` of the application and the `user_config` of each deployment.
 
-AppConfig (`app`) > ModelConfig (`model`) > EngineConfig. An unknown key, a wrong type or a contradiction is refused at
-start with the key's path. Nothing else in Darkroom reads the environment.
+Nothing here loads a model or reads a request; nothing else in Darkroom reads the environment.
 """
 
-from serve_app.config.app import (
-    AppConfig,
+from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig, count_gpus
+from serve_app.config.ingress import (
     IngressConfig,
     KeysConfig,
+    LogsConfig,
+    ModelSettings,
     PresetConfig,
     ResultsConfig,
-    SafetyConfig,
-    TracingConfig,
-    count_gpus,
+    SafetyPolicy,
 )
-from serve_app.config.model import Autoscaling, Defaults, EngineConfig, Limits, ModelConfig, Replicas, Strict
+from serve_app.config.model import EngineConfig, ModelConfig
+from serve_app.config.strict import Strict
 
 __all__ = [
     "AppConfig",
-    "Autoscaling",
-    "Defaults",
     "EngineConfig",
     "IngressConfig",
     "KeysConfig",
-    "Limits",
+    "LogsConfig",
     "ModelConfig",
+    "ModelSettings",
+    "Placement",
     "PresetConfig",
-    "Replicas",
     "ResultsConfig",
     "SafetyConfig",
+    "SafetyPolicy",
     "Strict",
     "TracingConfig",
     "count_gpus",

@@ -10,7 +10,7 @@ from serve_app.config import SafetyConfig
 from serve_app.errors import ContentRefused
 from serve_app.models.safety_checker import SafetyChecker
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.output_images import blur, open_image
+from serve_app.requests.image_files import blur, open_image
 from serve_app.requests.request import OutputSpec
 
 

@@ -75,10 +75,10 @@ def attributes(request: GenerationRequest) -> dict[str, str | int | float]:
     """What a span tells of a request: never its prompts."""
     return {
         "model": request.model,
-        "sampler": request.sampler,
-        "schedule": request.schedule,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance.scale,
+        "sampler": request.sampling.sampler,
+        "schedule": request.sampling.scheduler,
+        "num_inference_steps": request.sampling.num_inference_steps,
+        "guidance_scale": request.sampling.guidance_scale,
         "width": request.width,
         "height": request.height,
         "seed": request.seed,

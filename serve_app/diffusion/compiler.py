@@ -70,9 +70,9 @@ def compile_table(scheduler: Any, num_inference_steps: int, name: str, skipped: 
 
 def new_scheduler(scheduler_config: Mapping[str, object], sampler: str, schedule: str) -> Any:
     """The diffusers scheduler itself, as `Class.from_config(checkpoint's config, **options)` gives it."""
-    scheduler_class = getattr(diffusers, SAMPLERS[sampler].scheduler)
+    scheduler_class = getattr(diffusers, SAMPLERS[sampler].diffusers_class)
     accepted = signature(scheduler_class.__init__).parameters
-    options = {"clip_sample": False, **scheduler_config, **SAMPLERS[sampler].options, **SCHEDULES[schedule]}
+    options = {"clip_sample": False, **scheduler_config, **SAMPLERS[sampler].options, **SCHEDULES[schedule].options}
     return scheduler_class.from_config({name: value for name, value in options.items() if name in accepted})
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from serve_app.diffusion.compiler import compile_table, new_scheduler, refuse_nonlinear
 from serve_app.diffusion.table import SamplerTable
-from serve_app.requests.samplers import check_pair
 
 
 class SamplerTables:
@@ -45,8 +44,6 @@ class SamplerTables:
         """The table of `sampler` following `schedule` over `num_inference_steps`, of which the first are `skipped`.
 
         Raises:
-            UnknownName: an unknown name, or a schedule the sampler cannot follow.
             InvalidRequest: a step count the scheduler itself refuses.
         """
-        check_pair(sampler, schedule)
         return self._compiled(sampler, schedule, num_inference_steps, skipped)

@@ -31,7 +31,7 @@ def admit(
     if request.hires is not None:
         check_size(request.hires.width, request.hires.height, factor, "hires.")
     future = ImageFuture()
-    guided = request.guidance.scale > 1 and not family.distilled
+    guided = request.sampling.guidance_scale > 1 and not family.distilled
     first, *later = [Pass(one, table_of(one), guided, future, callbacks) for one in split_passes(request)]
     family.prepare(first.prompts)
     second = replace(later[0], calls_before=first.table.num_model_calls) if later else None

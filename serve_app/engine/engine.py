@@ -28,10 +28,11 @@ from serve_app.models.denoisers.choose_executor import torch_cores
 from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.loading.load_family import load_family
 from serve_app.models.preview_decoder import choose_preview_decoder
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import GeneratedImage, MemoryUse, Queued, ResumePoint
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
-from serve_app.requests.resolve import resolve, resolve_all
+from serve_app.requests.resolve import resolve
 
 
 class Engine:
@@ -48,6 +49,14 @@ class Engine:
     ) -> None:
         self.family = family
         self.config = config
+        self.capabilities = ModelCapabilities(
+            family=type(family).__name__,
+            source=config.source,
+            native_size=config.native_size,
+            vae_scale_factor=family.autoencoder.scale_factor,
+            loras=tuple(config.loras),
+            embeddings=tuple(config.embeddings),
+        )
         self.curve = run_apart(lambda: measure_curve(family, config))
         self._tables = SamplerTables(family.scheduler_config)
         self._open: set[Future[GeneratedImage]] = set()
@@ -71,19 +80,21 @@ class Engine:
         self._loop.thread.start()
 
     @classmethod
-    def load(cls, config: ModelConfig) -> Self:
-        """Load the checkpoint, measure its batch curve, draw one warm-up image. Raises ModelLoadError."""
-        engine = cls(run_apart(lambda: load_family(config)), config)
+    def load(cls, config: ModelConfig, gpu_share: float = 1.0) -> Self:
+        """Load the checkpoint, measure its batch curve, draw one warm-up image. Raises ModelLoadError.
+
+        `gpu_share` is the part of a GPU's memory that this process may take.
+        """
+        engine = cls(run_apart(lambda: load_family(config, gpu_share)), config)
         engine.generate(GenerationParams(prompt="warm-up", num_inference_steps=2, seed=0))
         return engine
 
-    def generate(self, wish: GenerationParams) -> GeneratedImage:
-        """Draw one image and wait for it; raises what `submit` raises and what the future would."""
-        return self.submit(resolve(wish, self.config.source, self.config)).result()
+    def generate(self, params: GenerationParams) -> list[GeneratedImage]:
+        """Draw all images of a request, together in the batch, and wait for them.
 
-    def generate_all(self, wish: GenerationParams) -> list[GeneratedImage]:
-        """Draw all images of a wish, together in the batch; as `generate`."""
-        requests = resolve_all(wish, self.config.source, self.config)
+        Raises what `resolve` and `submit` raise, and what the images' futures raise.
+        """
+        requests = resolve(params, self.config.source, self.capabilities)
         return [future.result() for future in [self.submit(request) for request in requests]]
 
     def submit(
@@ -119,7 +130,9 @@ class Engine:
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""
-        return self._tables.table(request.sampler, request.schedule, request.num_inference_steps, request.skipped_steps)
+        sampling = request.sampling
+        steps, skipped = sampling.num_inference_steps, request.skipped_steps
+        return self._tables.table(sampling.sampler, sampling.scheduler, steps, skipped)
 
     @property
     def counters(self) -> EngineCounters:
@@ -135,7 +148,7 @@ class Engine:
         cap = self._cap(self._native_latents)
         waiting = max(0, self.counters.rows_in_flight - cap)
         ahead = -(-waiting // 2)
-        calls = self.config.defaults.num_inference_steps
+        calls = self.capabilities.defaults.num_inference_steps
         return Queued(ahead, waiting / cap * calls * self.counters.step_seconds)
 
     @property

@@ -12,7 +12,7 @@ from serve_app.engine.passes import Pass
 from serve_app.engine.trajectory import DecodeJob, EncodeJob, PendingRequest
 from serve_app.models.autoencoder import LatentDistribution
 from serve_app.requests.events import Timings
-from serve_app.requests.input_images import to_raster
+from serve_app.requests.image_files import to_raster
 from serve_app.requests.request import GenerationRequest, InitImage, Raster
 
 NO_PICTURE = Raster(0, 0, "RGB", b"")
@@ -28,7 +28,7 @@ def split_passes(request: GenerationRequest) -> list[GenerationRequest]:
         request,
         width=hires.width,
         height=hires.height,
-        num_inference_steps=hires.num_inference_steps,
+        sampling=request.sampling.model_copy(update={"num_inference_steps": hires.num_inference_steps}),
         init=InitImage(NO_PICTURE, hires.strength),
         variation=None,
     )

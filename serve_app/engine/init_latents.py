@@ -89,7 +89,7 @@ def _first_noise(request: GenerationRequest, drawn: NoiseSource, shape: tuple[in
 
 def encode_source(init: InitImage, autoencoder: Autoencoder, mask_channels: bool, device: torch.device) -> Source:
     """Run the VAE's encoder over a given picture, and over what its mask keeps where the UNet wants to see that."""
-    picture = to_pixels(init.picture).to(device)
+    picture = to_pixels(init.raster).to(device)
     mask = _to_mask(init.mask).to(device) if init.mask else None
     if mask is None and mask_channels:
         mask = torch.ones(picture.shape[:2], device=device)

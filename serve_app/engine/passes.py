@@ -46,11 +46,13 @@ class Pass:
     def prompts(self) -> list[Prompt]:
         """What must be encoded before the first step: the prompt, and the negative one where guided."""
         request = self.request
-        weighted = request.prompt_syntax == "a1111"
+        weighted = request.sampling.prompt_syntax == "a1111"
         loras = tuple((lora.name, lora.weight) for lora in request.loras)
-        prompt = Prompt(request.prompt, weighted=weighted, clip_skip=request.clip_skip, loras=loras)
+        prompt = Prompt(request.prompt, weighted=weighted, clip_skip=request.sampling.clip_skip, loras=loras)
         # As in diffusers, no layers are left out for the negative prompt.
-        return [prompt, Prompt(request.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
+        return (
+            [prompt, Prompt(request.sampling.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
+        )
 
     @property
     def pass_index(self) -> int:

@@ -38,8 +38,8 @@ def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[Denoisin
     latents = torch.stack([row.state[0] for row in rows])
     scale = torch.stack([row.input_scale[row.step_index] for row in rows]).to(device, non_blocking=True)
     timesteps = torch.stack([row.table.timesteps[row.step_index] for row in rows])
-    guidance = [row.pass_.request.guidance for row in rows]
-    scales = torch.tensor([one.scale for one in guidance])
+    sampling = [row.pass_.request.sampling for row in rows]
+    scales = torch.tensor([one.guidance_scale for one in sampling])
     guided = torch.tensor([index for index, _ in twins], dtype=torch.int64)
     inputs = latents * scale.view(-1, 1, 1, 1)
     seen = [row.mask_channels for row in rows if row.mask_channels is not None]
@@ -51,7 +51,7 @@ def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[Denoisin
         guidance_scale=scales[order].to(device, non_blocking=True),
         conditioning=[row.conditioning for row in rows] + [twin for _, twin in twins],
     )
-    rescales = torch.tensor([guidance[index].rescale for index, _ in twins])
+    rescales = torch.tensor([sampling[index].guidance_rescale for index, _ in twins])
     return batch, UncondRows(
         guided.to(device, non_blocking=True),
         scales[guided].to(device, non_blocking=True),

@@ -86,9 +86,9 @@ class Trajectory:
     @property
     def twin(self) -> Conditioning | None:
         """What the unconditional twin of this step needs; None where the step is not guided."""
-        guidance = self.pass_.request.guidance
+        sampling = self.pass_.request.sampling
         done = self.step_index / self.table.num_model_calls
-        return self.unconditional if guidance.start <= done < guidance.end else None
+        return self.unconditional if sampling.guidance_start <= done < sampling.guidance_end else None
 
     @property
     def priority(self) -> int:

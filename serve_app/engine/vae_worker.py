@@ -21,7 +21,7 @@ from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.families.model_family import ModelFamily
 from serve_app.models.preview_decoder import PreviewDecoder
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.output_images import encode_image
+from serve_app.requests.image_files import encode_image
 
 log = logging.getLogger("darkroom.engine")
 

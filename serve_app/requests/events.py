@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serve_app.requests.request import MEDIA_TYPES, ImageFormat
+from serve_app.requests.image_files import MEDIA_TYPES, ImageFormat
 
 
 @dataclass(frozen=True)

@@ -1,67 +1,26 @@
-"""What goes into the engine. No torch: requests cross process boundaries."""
+"""A decided request for one image: what the engine draws. It crosses process boundaries, so it holds no tensors."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-ImageFormat = Literal["png", "jpeg", "webp"]
-MEDIA_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-PromptSyntax = Literal["a1111", "plain"]
-Upscaler = Literal["lanczos", "latent"]
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """The file to make: its size in pixels (resized with Lanczos if drawn at another), its format and metadata.
-
-    `quality` is JPEG's and WebP's, 1 to 100. `ai_mark` writes IPTC's "made by a trained algorithm" into the XMP.
-    """
-
-    width: int
-    height: int
-    format: ImageFormat = "png"
-    quality: int = 95
-    infotext: str = ""
-    ai_mark: bool = True
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: on where `scale` is over 1, over the fractions `start` to `end` of the model calls.
-
-    `rescale` is the share of guidance rescale, 0..1.
-    """
-
-    scale: float
-    rescale: float = 0.0
-    start: float = 0.0
-    end: float = 1.0
-
-
-@dataclass(frozen=True)
-class Raster:
-    """Decoded pixels, row by row: RGB, or one byte each (`L`) for a mask."""
-
-    width: int
-    height: int
-    mode: Literal["RGB", "L"]
-    content: bytes
+from serve_app.requests.image_files import OutputSpec, Raster
+from serve_app.requests.params import LoraWeight, SamplingParams, Upscaler
 
 
 @dataclass(frozen=True)
 class InitImage:
-    """Where denoising starts from: a picture of the drawn size, kept where `mask` is 0 and repainted where it is 255.
+    """The image that denoising starts from, of the size that is denoised: kept where `mask` is 0, repainted at 255.
 
-    The first `1 - strength` of the steps are left out.
+    The first `1 - strength` of the steps are skipped.
     """
 
-    picture: Raster
+    raster: Raster
     strength: float
     mask: Raster | None = None
 
 
 @dataclass(frozen=True)
 class Variation:
-    """The initial noise is this far (0..1) on the way to that of another seed."""
+    """Moves the initial noise by `strength` (0 to 1) towards the noise of another seed."""
 
     seed: int
     strength: float
@@ -69,7 +28,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class Hires:
-    """A second pass: the picture enlarged to `width` x `height`, then image to image with `strength`."""
+    """A second pass: the image enlarged to `width` x `height` pixels, then image to image with `strength`."""
 
     width: int
     height: int
@@ -79,59 +38,46 @@ class Hires:
 
 
 @dataclass(frozen=True)
-class LoraChoice:
-    """A configured LoRA and how strongly it acts."""
-
-    name: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class GenerationRequest:
-    """One image, fully decided: nothing is left to the model's defaults, the seed is drawn. Sizes as denoised.
+    """One image, fully decided: no default is left open, and the seed is drawn.
 
-    `init`, `variation` and `hires` are None where the image has none of it. `clip_skip` counts the text encoder's last
-    layers that are left out.
+    `width` and `height` are the size that is denoised, in pixels; `output` has the file's. `init`, `variation` and
+    `hires` are None where the request has none.
     """
 
     model: str
     prompt: str
-    negative_prompt: str
+    sampling: SamplingParams
     width: int
     height: int
-    num_inference_steps: int
-    guidance: Guidance
-    sampler: str
-    schedule: str
     seed: int
     output: OutputSpec
-    prompt_syntax: PromptSyntax = "plain"
-    clip_skip: int = 0
-    loras: tuple[LoraChoice, ...] = ()
+    loras: tuple[LoraWeight, ...] = ()
     init: InitImage | None = None
     variation: Variation | None = None
     hires: Hires | None = None
 
     @property
     def skipped_steps(self) -> int:
-        """The steps an initial image spares: counted as diffusers' image-to-image pipelines do."""
+        """How many steps an initial image skips, as in diffusers' image-to-image pipelines."""
         if self.init is None:
             return 0
-        return self.num_inference_steps - kept_steps(self.num_inference_steps, self.init.strength)
+        steps = self.sampling.num_inference_steps
+        return steps - kept_steps(steps, self.init.strength)
 
 
 def kept_steps(num_inference_steps: int, strength: float) -> int:
-    """The steps that `strength` leaves."""
+    """The number of steps that `strength` leaves."""
     return min(int(num_inference_steps * strength), num_inference_steps)
 
 
 @dataclass(frozen=True)
 class CallerContext:
-    """What the caller wants to hear, and who that is. None of it changes the picture.
+    """Who asks, and what they want to be told. None of it changes the image.
 
-    `task` names the request for progress and cancellation, `owner` is who may ask for either. `previews` are so many
-    intermediate pictures, evenly spaced. A higher `priority` takes the next step first. Where there is a `traceparent`
-    (W3C's), each step's time is kept.
+    `task` names the request for progress and cancellation; only `owner` may ask for either. `previews` is the number of
+    intermediate images, evenly spaced. A higher `priority` takes the next step first. With a `traceparent` (W3C Trace
+    Context) each step's time is kept.
     """
 
     task: str = ""

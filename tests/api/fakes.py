@@ -1,7 +1,7 @@
 """An app over a service that draws nothing: what it was asked is kept, what it answers is set by the test."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,25 +9,25 @@ from starlette.testclient import TestClient
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.config import AppConfig
+from serve_app.config import IngressConfig
 from serve_app.errors import Cancelled
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
-from serve_app.requests.output_images import encode_image
-from serve_app.requests.request import CallerContext, GenerationRequest, OutputSpec
+from serve_app.requests.image_files import OutputSpec, encode_image
+from serve_app.requests.request import CallerContext, GenerationRequest
 
-CONFIG = AppConfig.model_validate(
+CONFIG = IngressConfig.model_validate(
     {
-        "default_model": "emoji",
-        "ingress": {"max_body_bytes": 64 * 1024},
+        "max_body_bytes": 64 * 1024,
         "models": {
-            "emoji": {"source": "builtin:emoji", "native_size": 128, "defaults": {"guidance_scale": 4.0}},
-            "other": {"source": "/nowhere", "defaults": {"num_inference_steps": 4}},
+            "emoji": {"defaults": {"guidance_scale": 4.0}},
+            "other": {"defaults": {"num_inference_steps": 4}},
         },
         "aliases": {"dall-e-3": "emoji"},
         "presets": {"avatar": {"prompt": "portrait of {subject}, comic style", "num_inference_steps": 7}},
     }
 )
-
+PUBLISHED = {"emoji": ModelCapabilities(source="builtin:emoji", native_size=128), "other": ModelCapabilities()}
 
 PREVIEW = encode_image(np.zeros((8, 8, 3), np.uint8), OutputSpec(8, 8))
 
@@ -35,8 +35,11 @@ PREVIEW = encode_image(np.zeros((8, 8, 3), np.uint8), OutputSpec(8, 8))
 class FakeService:
     """A `Service`."""
 
-    def __init__(self) -> None:
-        self.config = CONFIG
+    models = ("emoji", "other")
+
+    def __init__(self, config: IngressConfig = CONFIG) -> None:
+        self.config = config
+        self.published = dict(PUBLISHED)
         self.requests: list[GenerationRequest] = []
         self.contexts: list[CallerContext] = []
         self.running: dict[tuple[str, str], Queued | Progress] = {}
@@ -50,7 +53,17 @@ class FakeService:
         self.closed = 0
         self.records: list[AccessRecord] = []
 
-    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
+    def known_capabilities(self) -> Mapping[str, ModelCapabilities]:
+        return {
+            name: published.with_settings(settings.defaults, settings.limits, settings.ai_mark)
+            for name, published in self.published.items()
+            for settings in (self.config.settings_of(name),)
+        }
+
+    async def capabilities(self, model: str) -> ModelCapabilities:
+        return self.known_capabilities()[model]
+
+    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
         self.contexts.append(context)
         try:
@@ -93,7 +106,6 @@ class FakeService:
 
 
 def fake_app(**config: Any) -> tuple[TestClient, FakeService]:
-    """The whole HTTP application over a fake service; `config` changes parts of the AppConfig."""
-    service = FakeService()
-    service.config = AppConfig.model_validate({**CONFIG.model_dump(), **config})
+    """The whole HTTP application over a fake service; `config` changes parts of the ingress' config."""
+    service = FakeService(IngressConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **config}))
     return TestClient(create_app(service, "secret"), raise_server_exceptions=False), service

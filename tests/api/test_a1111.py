@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from serve_app.requests.events import MemoryUse, Progress, Queued
-from serve_app.requests.input_images import to_image
 from tests.api.fakes import fake_app
-from tests.engine.samples import as_file, half_mask, photo
-from tests.pictures import pixels
+from tests.compare_images import pixels, raster_image
+from tests.sample_images import as_file, half_mask, photo
 
 TXT2IMG = "/sdapi/v1/txt2img"
 
@@ -46,14 +45,19 @@ def test_txt2img_answers_images_parameters_and_a_json_string() -> None:
     assert info["all_seeds"] == [7, 8, 9, 10]
     assert "Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6, Seed: 7, Size: 128x128" in info["infotexts"][0]
     asked = service.requests[0]
-    assert (asked.sampler, asked.schedule, asked.clip_skip, asked.prompt_syntax) == ("dpmpp_2m", "karras", 1, "a1111")
+    assert (
+        asked.sampling.sampler,
+        asked.sampling.scheduler,
+        asked.sampling.clip_skip,
+        asked.sampling.prompt_syntax,
+    ) == ("dpmpp_2m", "karras", 1, "a1111")
 
 
 def test_a_samplers_own_schedule_is_a1111s() -> None:
     client, service = fake_app()
     for name in ("DPM++ 2M", "Euler", "k_euler_a"):
         assert client.post(TXT2IMG, json={"prompt": "x", "sampler_name": name}).status_code == 200
-    found = [(one.sampler, one.schedule) for one in service.requests]
+    found = [(one.sampling.sampler, one.sampling.scheduler) for one in service.requests]
     assert found == [("dpmpp_2m", "karras"), ("euler", "automatic"), ("euler_a", "automatic")]
 
 
@@ -154,7 +158,7 @@ def test_the_start_under_the_mask_is_the_original_or_what_surrounds_it(fill: int
     assert client.post("/sdapi/v1/img2img", json={**body, "width": 64, "height": 64}).status_code == 200
     init = service.requests[0].init
     assert init is not None
-    start = to_image(init.picture)
+    start = raster_image(init.raster)
     assert start.getpixel((32, 32)) == ((255, 0, 0) if kept else (0, 0, 255))
     assert start.getpixel((0, 0)) == (0, 0, 255)
 
@@ -264,7 +268,7 @@ def test_only_the_masked_region_is_drawn_and_the_rest_is_the_original() -> None:
     asked = service.requests[0]
     assert asked.init is not None
     assert (asked.width, asked.height) == (128, 128)
-    region = to_image(asked.init.picture)
+    region = raster_image(asked.init.raster)
     expected = original.crop((90, 30, 150, 90)).resize((128, 128), Image.Resampling.LANCZOS)
     assert np.abs(np.asarray(region).astype(int) - np.asarray(expected)).max() <= 1
     found = pixels(base64.b64decode(answer.json()["images"][0]))

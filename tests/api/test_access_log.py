@@ -146,7 +146,7 @@ def test_behind_a_server_that_sends_request_ids_its_id_is_logged_and_not_sent_ag
 
 
 def test_prompts_are_logged_only_where_configured(caplog: pytest.LogCaptureFixture) -> None:
-    client, _ = fake_app(ingress={"log_prompts": True})
+    client, _ = fake_app(logs={"prompts": True})
     with caplog.at_level(logging.INFO, "darkroom.prompts"):
         assert client.post("/txt2img/", json={"prompt": "a cat", "seed": 4}).status_code == 200
     (line,) = (json.loads(record.message) for record in caplog.records if record.name == "darkroom.prompts")

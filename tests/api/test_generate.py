@@ -9,8 +9,8 @@ import pytest
 from serve_app.errors import GenerationFailed, Overloaded
 from serve_app.requests.events import Progress
 from tests.api.fakes import fake_app
-from tests.engine.samples import as_file, photo
-from tests.pictures import pixels
+from tests.compare_images import pixels
+from tests.sample_images import as_file, photo
 
 
 def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -91,8 +91,8 @@ def test_every_feature_has_its_field() -> None:
     asked = service.requests[0]
     assert asked.init is not None
     assert asked.variation is not None
-    assert (asked.init.strength, asked.variation.seed, asked.clip_skip) == (0.5, 3, 1)
-    assert (asked.guidance.rescale, asked.guidance.end) == (0.3, 0.8)
+    assert (asked.init.strength, asked.variation.seed, asked.sampling.clip_skip) == (0.5, 3, 1)
+    assert (asked.sampling.guidance_rescale, asked.sampling.guidance_end) == (0.3, 0.8)
     assert (asked.output.format, asked.output.quality) == ("webp", 80)
 
 
@@ -102,7 +102,7 @@ def test_a_preset_takes_its_variables_and_nothing_else() -> None:
     answer = client.post("/v1/presets/avatar", json={"variables": {"subject": "a smiling man"}, "seed": 1})
     assert answer.status_code == 200, answer.text
     asked = service.requests[0]
-    assert (asked.prompt, asked.num_inference_steps) == ("portrait of a smiling man, comic style", 7)
+    assert (asked.prompt, asked.sampling.num_inference_steps) == ("portrait of a smiling man, comic style", 7)
 
 
 @pytest.mark.parametrize(

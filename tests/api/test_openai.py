@@ -9,8 +9,8 @@ from PIL import Image
 
 from serve_app.errors import ContentRefused, GenerationFailed, Overloaded
 from tests.api.fakes import fake_app
-from tests.engine.samples import as_file, photo
-from tests.pictures import pixels
+from tests.compare_images import pixels
+from tests.sample_images import as_file, photo
 
 GENERATIONS = "/v1/images/generations"
 
@@ -30,7 +30,7 @@ def test_generations_answer_in_openais_shape() -> None:
         "total_tokens": 66,
     }
     assert [pixels(base64.b64decode(item["b64_json"])).shape for item in found["data"]] == [(64, 128, 3)] * 2
-    assert service.requests[0].prompt_syntax == "plain", "brackets are text here"
+    assert service.requests[0].sampling.prompt_syntax == "plain", "brackets are text here"
     assert [request.seed for request in service.requests] == [3, 4]
 
 

@@ -29,8 +29,8 @@ def test_the_talks_six_fields_arrive_and_a_large_picture_is_drawn_at_the_native_
     assert answer.headers["x-drawn-size"] == "128x128"
     assert answer.headers["server-timing"] == "queue;dur=1.0, encode;dur=2.0, denoise;dur=3.0, decode;dur=4.0"
     asked = service.requests[0]
-    assert (asked.prompt, asked.negative_prompt) == (TALK["prompt"], TALK["negative_prompt"])
-    assert (asked.num_inference_steps, asked.guidance.scale, asked.model) == (40, 7.5, "emoji")
+    assert (asked.prompt, asked.sampling.negative_prompt) == (TALK["prompt"], TALK["negative_prompt"])
+    assert (asked.sampling.num_inference_steps, asked.sampling.guidance_scale, asked.model) == (40, 7.5, "emoji")
     assert service.closed == 1
 
 
@@ -38,11 +38,16 @@ def test_what_is_left_out_comes_from_the_model_and_the_seed_is_told() -> None:
     client, service = fake_app()
     answer = client.post("/txt2img", json={"prompt": "x"})
     asked = service.requests[0]
-    assert (asked.width, asked.height, asked.num_inference_steps, asked.guidance.scale) == (128, 128, 25, 4.0)
+    assert (asked.width, asked.height, asked.sampling.num_inference_steps, asked.sampling.guidance_scale) == (
+        128,
+        128,
+        25,
+        4.0,
+    )
     assert answer.headers["x-seed"] == str(asked.seed)
     assert "x-drawn-size" not in answer.headers
     client.post("/txt2img", json={"prompt": "x", "model": "other"})
-    assert service.requests[1].num_inference_steps == 4
+    assert service.requests[1].sampling.num_inference_steps == 4
     assert service.requests[0].seed != service.requests[1].seed
 
 
@@ -73,7 +78,7 @@ def test_aspect_ratio_is_kept(width: int, height: int, drawn: tuple[int, int]) -
 def test_names_as_people_write_them(body: dict[str, str], sampler: str, schedule: str) -> None:
     client, service = fake_app()
     assert client.post("/txt2img/", json={"prompt": "x", **body}).status_code == 200
-    assert (service.requests[0].sampler, service.requests[0].schedule) == (sampler, schedule)
+    assert (service.requests[0].sampling.sampler, service.requests[0].sampling.scheduler) == (sampler, schedule)
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])

@@ -11,12 +11,13 @@ from serve_app.builtin import BUILTIN_MODELS
 from serve_app.builtin.training.captions import COLOUR_NAMES, held_out, on_background, training_pairs
 from serve_app.builtin.training.icons import Icon
 from serve_app.builtin.training.train_state import Schedule, train
-from serve_app.config import Defaults, ModelConfig
+from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
+from serve_app.requests.capabilities import Limits, ModelCapabilities
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.params import GenerationParams
+from serve_app.requests.params import GenerationParams, SamplingParams
 from serve_app.requests.resolve import resolve
-from tests.pictures import difference, named_background
+from tests.compare_images import difference, named_background
 
 FOLDER = BUILTIN_MODELS["emoji"]
 
@@ -27,14 +28,18 @@ def emoji() -> Iterator[Engine]:
         source="builtin:emoji",
         native_size=128,
         cpu_threads=2,
-        defaults=Defaults(guidance_scale=3.0, num_inference_steps=10),
     )
     with Engine.load(config) as engine:
         yield engine
 
 
-def draw(engine: Engine, *wishes: GenerationParams) -> list[GeneratedImage]:
-    futures = [engine.submit(resolve(wish, "emoji", engine.config)) for wish in wishes]
+def with_defaults(engine: Engine) -> ModelCapabilities:
+    defaults = SamplingParams(guidance_scale=3.0, num_inference_steps=10)
+    return engine.capabilities.with_settings(defaults, Limits(), ai_mark=True)
+
+
+def draw(engine: Engine, *all_params: GenerationParams) -> list[GeneratedImage]:
+    futures = [engine.submit(resolve(params, "emoji", with_defaults(engine))[0]) for params in all_params]
     return [future.result() for future in futures]
 
 
@@ -52,10 +57,12 @@ def test_it_is_small_safe_and_plain() -> None:
 
 def test_the_background_is_the_asked_one(emoji: Engine) -> None:
     subjects = ("red apple", "rocket", "cat face")
-    wishes = [
-        GenerationParams(on_background(subject, colour), seed=1) for subject in subjects for colour in COLOUR_NAMES
+    all_params = [
+        GenerationParams(prompt=on_background(subject, colour), seed=1)
+        for subject in subjects
+        for colour in COLOUR_NAMES
     ]
-    images = draw(emoji, *wishes)
+    images = draw(emoji, *all_params)
     asked = [colour for _ in subjects for colour in COLOUR_NAMES]
     right = sum(named_background(image) == colour for image, colour in zip(images, asked, strict=True))
     assert right >= 0.9 * len(asked)
@@ -66,7 +73,7 @@ def test_it_answers_to_seed_guidance_and_negative_prompt(emoji: Engine) -> None:
     plain, seed, guidance, negative = draw(
         emoji,
         GenerationParams(**base),
-        GenerationParams("red apple", seed=4),
+        GenerationParams(prompt="red apple", seed=4),
         GenerationParams(**base, guidance_scale=1.0),
         GenerationParams(**base, negative_prompt="red"),
     )

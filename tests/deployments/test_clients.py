@@ -17,10 +17,10 @@ import pytest
 import webuiapi
 from PIL import Image
 
+from tests.compare_images import pixels
 from tests.deployments.conftest import Deploy
 from tests.deployments.test_serving import counters, rows_in_flight, wait_until
-from tests.engine.samples import as_file, half_mask, photo
-from tests.pictures import pixels
+from tests.sample_images import as_file, half_mask, photo
 
 
 @pytest.fixture(scope="module")

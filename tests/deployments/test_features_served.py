@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from tests.checkpoints import save_safety_checker
+from tests.compare_images import pixels
 from tests.deployments.conftest import Deploy, tiny_model
-from tests.engine.samples import as_file, half_mask, photo
 from tests.models.lora_files import save_lora
-from tests.pictures import pixels
+from tests.sample_images import as_file, half_mask, photo
 
 
 def send(image: Image.Image) -> str:

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.compare_images import named_background
 from tests.deployments.conftest import free_port
-from tests.pictures import named_background
 from tests.test_readme import ROOT, blocks
 
 START_SECONDS = 180

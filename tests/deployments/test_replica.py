@@ -15,9 +15,9 @@ from serve_app.engine.image_future import ImageFuture
 from serve_app.errors import Cancelled, InvalidRequest
 from serve_app.requests.events import GeneratedImage, Progress, Queued
 from serve_app.requests.request import CallerContext
+from tests.compare_images import pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
-from tests.pictures import pixels
+from tests.engine.tiny_requests import request
 
 
 @pytest.fixture(scope="module")

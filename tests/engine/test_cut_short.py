@@ -5,10 +5,10 @@ import torch
 from serve_app.engine.engine import Engine
 from serve_app.models.families.model_family import DenoisingBatch
 from serve_app.requests.params import HiresParams
-from tests.engine.requests import request
-from tests.engine.samples import as_file, half_mask, photo
+from tests.compare_images import difference, pixels
 from tests.engine.spied import Spied, hold
-from tests.pictures import difference, pixels
+from tests.engine.tiny_requests import request
+from tests.sample_images import as_file, half_mask, photo
 
 
 def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tuple[Engine, Spied]) -> None:
@@ -48,7 +48,7 @@ def test_the_next_step_is_the_last_and_its_clean_latents_are_decoded(spied: tupl
 def test_a_second_pass_is_left_out_but_the_file_has_its_size(spied: tuple[Engine, Spied]) -> None:
     engine, family = spied
     reached, go = hold(family)
-    future = engine.submit(request(engine, num_inference_steps=50, hires=HiresParams(2.0)))
+    future = engine.submit(request(engine, num_inference_steps=50, hires=HiresParams(scale=2.0)))
     assert reached.wait(30)
     future.interrupt()
     go.set()

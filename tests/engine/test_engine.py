@@ -15,16 +15,16 @@ from serve_app.models.families.model_family import DenoisingBatch
 from serve_app.models.loading.load_family import load_family
 from serve_app.requests.events import Progress
 from serve_app.requests.params import GenerationParams
+from tests.compare_images import difference, pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
 from tests.engine.spied import Spied, hold
-from tests.pictures import difference, pixels
+from tests.engine.tiny_requests import request
 
 
 def test_ten_lines_draw_a_picture(tiny_sd: Path) -> None:
     config = tiny_config(tiny_sd, max_rows=None)
     with Engine.load(config) as engine:
-        image = engine.generate(GenerationParams("a cat", seed=7, num_inference_steps=3))
+        [image] = engine.generate(GenerationParams(prompt="a cat", seed=7, num_inference_steps=3))
     assert pixels(image).shape == (64, 64, 3)
     assert (image.seed, image.media_type) == (7, "image/png")
     assert all(seconds >= 0 for seconds in image.timings.phases.values())

@@ -27,10 +27,10 @@ from serve_app.engine.engine import Engine
 from serve_app.models.loading.load_family import load_family
 from serve_app.requests.params import HiresParams
 from serve_app.requests.request import GenerationRequest
+from tests.compare_images import load_pipeline, pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
-from tests.engine.samples import as_file, half_mask, photo
-from tests.pictures import load_pipeline, pixels
+from tests.engine.tiny_requests import request
+from tests.sample_images import as_file, half_mask, photo
 
 TEXT = "txt2img"
 KINDS: dict[tuple[bool, str], Any] = {
@@ -54,7 +54,7 @@ class Stock:
         base = load_pipeline(self.folder)
         pipeline = KINDS[isinstance(base, StableDiffusionXLPipeline), kind](**base.components)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.scheduler = new_scheduler(self.scheduler_config, one.sampler, one.schedule)
+        pipeline.scheduler = new_scheduler(self.scheduler_config, one.sampling.sampler, one.sampling.scheduler)
         return pipeline
 
     def draw(self, kind: str, one: GenerationRequest, pipeline: Any = None, **options: Any) -> Any:
@@ -63,9 +63,9 @@ class Stock:
             options = {"width": one.width, "height": one.height, **options}
         return (pipeline or self.pipe(kind, one))(
             prompt=one.prompt,
-            negative_prompt=one.negative_prompt or None,
-            num_inference_steps=one.num_inference_steps,
-            guidance_scale=one.guidance.scale,
+            negative_prompt=one.sampling.negative_prompt or None,
+            num_inference_steps=one.sampling.num_inference_steps,
+            guidance_scale=one.sampling.guidance_scale,
             **options,
         ).images[0]
 
@@ -94,7 +94,7 @@ def hires() -> Case:
         first = stock.draw(TEXT, one)
         return stock.draw("img2img", one, image=first.resize((96, 96), Image.Resampling.LANCZOS), strength=0.6)
 
-    return {"sampler": "euler", "num_inference_steps": 5, "hires": HiresParams(1.5, strength=0.6)}, draw
+    return {"sampler": "euler", "num_inference_steps": 5, "hires": HiresParams(scale=1.5, strength=0.6)}, draw
 
 
 def latent_hires() -> Case:
@@ -103,8 +103,8 @@ def latent_hires() -> Case:
         larger = torch.nn.functional.interpolate(latents, size=(12, 12), mode="bilinear", antialias=False)
         return stock.draw("img2img", one, image=larger, strength=0.6)
 
-    wish = HiresParams(1.5, strength=0.6, upscaler="latent")
-    return {"sampler": "dpmpp_2m", "num_inference_steps": 5, "hires": wish}, draw
+    params = HiresParams(scale=1.5, strength=0.6, upscaler="latent")
+    return {"sampler": "dpmpp_2m", "num_inference_steps": 5, "hires": params}, draw
 
 
 def rescaled() -> Case:
@@ -148,8 +148,8 @@ def clip_skip() -> Case:
 
 def turbo() -> Case:
     """As SD-Turbo and SDXL-Turbo are asked: one step, no guidance, trailing timesteps."""
-    wish = {"sampler": "euler_a", "scheduler": "sgm_uniform", "num_inference_steps": 1, "guidance_scale": 1.0}
-    return wish, lambda stock, one: stock.draw(TEXT, one)
+    params = {"sampler": "euler_a", "scheduler": "sgm_uniform", "num_inference_steps": 1, "guidance_scale": 1.0}
+    return params, lambda stock, one: stock.draw(TEXT, one)
 
 
 CASES: list[Case] = [
@@ -179,8 +179,8 @@ def check_together(folder: Path, cases: list[Case], **config_options: Any) -> No
     with Engine(load_family(config), config) as engine:
         stock = Stock(folder, engine.family.scheduler_config)
         requests = [
-            request(engine, f"picture {index}", seed=index, negative_prompt="dog" * (index % 2), **wish)
-            for index, (wish, _) in enumerate(cases)
+            request(engine, f"picture {index}", seed=index, negative_prompt="dog" * (index % 2), **params)
+            for index, (params, _) in enumerate(cases)
         ]
         images = [future.result(120) for future in [engine.submit(one) for one in requests]]
     for (_, reference), one, image in zip(cases, requests, images, strict=True):

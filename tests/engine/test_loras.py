@@ -11,18 +11,18 @@ from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError, UnknownName
 from serve_app.models.loading.load_family import load_family
-from serve_app.requests.request import GenerationRequest, LoraChoice
+from serve_app.requests.request import GenerationRequest, LoraWeight
+from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
+from tests.engine.tiny_requests import request
 from tests.models.lora_files import save_lora
-from tests.pictures import difference, draw_with_pipeline, load_pipeline, pixels
 
 MIXES: list[dict[str, Any]] = [
     {},
-    {"loras": (LoraChoice("a"),)},
-    {"loras": (LoraChoice("a", 0.5), LoraChoice("b", -0.7))},
+    {"loras": (LoraWeight(name="a"),)},
+    {"loras": (LoraWeight(name="a", weight=0.5), LoraWeight(name="b", weight=-0.7))},
     {"prompt": "a cat <lora:b:0.8>"},
-    {"loras": (LoraChoice("b"),), "guidance_scale": 1.0},
+    {"loras": (LoraWeight(name="b"),), "guidance_scale": 1.0},
 ]
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_lora_is_refused_by_name(tiny_sd: Path, tmp_path: Path) -> No
     with pytest.raises(UnknownName, match="loras: must be one of a, b, got 'c'"):
         request(config, "x <lora:c:1>")
     with pytest.raises(UnknownName, match="none is configured"):
-        request(tiny_config(tiny_sd), "x", loras=(LoraChoice("a"),))
+        request(tiny_config(tiny_sd), "x", loras=(LoraWeight(name="a"),))
 
 
 def refusal(model: Path, file: Path) -> str:

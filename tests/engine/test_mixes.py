@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from serve_app.engine.engine import Engine
 from serve_app.requests.params import HiresParams
 from serve_app.requests.samplers import SAMPLERS
-from tests.engine.requests import request
-from tests.engine.samples import as_file, half_mask, photo
-from tests.pictures import difference
+from tests.compare_images import difference
+from tests.engine.tiny_requests import request
+from tests.sample_images import as_file, half_mask, photo
 
 FEATURES: list[dict[str, Any]] = [
     {},
@@ -22,11 +22,11 @@ FEATURES: list[dict[str, Any]] = [
     {"guidance_start": 0.3, "guidance_end": 0.8},
     {"subseed": 4, "subseed_strength": 0.4},
     {"clip_skip": 1},
-    {"hires": HiresParams(1.5, strength=0.6)},
-    {"hires": HiresParams(1.5, strength=0.5, upscaler="latent")},
+    {"hires": HiresParams(scale=1.5, strength=0.6)},
+    {"hires": HiresParams(scale=1.5, strength=0.5, upscaler="latent")},
 ]
 
-WISHES = st.builds(
+PARAMS = st.builds(
     lambda feature, **common: {**common, **feature},
     feature=st.sampled_from(FEATURES),
     prompt=st.sampled_from(["x", "a (red:1.4) cat", "one BREAK two", "a long prompt, " * 7]),
@@ -41,11 +41,11 @@ WISHES = st.builds(
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(wishes=st.lists(WISHES, min_size=2, max_size=6), pauses=st.lists(st.integers(0, 15), min_size=6, max_size=6))
+@given(all_params=st.lists(PARAMS, min_size=2, max_size=6), pauses=st.lists(st.integers(0, 15), min_size=6, max_size=6))
 def test_a_picture_does_not_depend_on_its_company(
-    engine: Engine, wishes: list[dict[str, Any]], pauses: list[int]
+    engine: Engine, all_params: list[dict[str, Any]], pauses: list[int]
 ) -> None:
-    requests = [request(engine, **wish) for wish in wishes]
+    requests = [request(engine, **params) for params in all_params]
     alone = [engine.submit(one).result(60) for one in requests]
     futures = []
     for one, pause in zip(requests, pauses, strict=False):

@@ -16,9 +16,9 @@ from serve_app.errors import ModelLoadError
 from serve_app.models.tiny_decoder import load_tiny_decoder
 from serve_app.requests.events import Progress
 from serve_app.requests.request import CallerContext
+from tests.compare_images import pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
-from tests.pictures import pixels
+from tests.engine.tiny_requests import request
 
 CPU = torch.device("cpu")
 

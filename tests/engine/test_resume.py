@@ -11,13 +11,13 @@ from serve_app.errors import GenerationFailed
 from serve_app.models.loading.load_family import load_family
 from serve_app.requests.events import ResumePoint
 from serve_app.requests.params import HiresParams
+from tests.compare_images import pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request
-from tests.engine.samples import as_file, half_mask, photo
 from tests.engine.spied import Spied
-from tests.pictures import pixels
+from tests.engine.tiny_requests import request
+from tests.sample_images import as_file, half_mask, photo
 
-WISHES: dict[str, dict[str, Any]] = {
+PARAMS: dict[str, dict[str, Any]] = {
     "memory": {"sampler": "dpmpp_2m", "scheduler": "karras", "num_inference_steps": 7},
     "noise": {"sampler": "euler_a", "num_inference_steps": 6},
     "two calls a step": {"sampler": "heun", "num_inference_steps": 4},
@@ -25,8 +25,8 @@ WISHES: dict[str, dict[str, Any]] = {
     "a variation": {"sampler": "dpmpp_2m_sde", "subseed": 9, "subseed_strength": 0.3},
     "a picture": {"sampler": "euler_a", "num_inference_steps": 8, "image": as_file(photo()), "strength": 0.6},
     "a mask": {"num_inference_steps": 5, "image": as_file(photo()), "mask": as_file(half_mask())},
-    "a second pass": {"sampler": "euler_a", "hires": HiresParams(1.5, num_inference_steps=5)},
-    "a second pass of latents": {"sampler": "euler_a", "hires": HiresParams(1.5, upscaler="latent")},
+    "a second pass": {"sampler": "euler_a", "hires": HiresParams(scale=1.5, num_inference_steps=5)},
+    "a second pass of latents": {"sampler": "euler_a", "hires": HiresParams(scale=1.5, upscaler="latent")},
 }
 
 
@@ -39,12 +39,12 @@ def new_engine(source: Path) -> tuple[Engine, Spied]:
     return engine, family
 
 
-@pytest.mark.parametrize("name", WISHES)
+@pytest.mark.parametrize("name", PARAMS)
 def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: str) -> None:
     saved: list[ResumePoint] = []
     engine, family = new_engine(tiny_sd)
     with engine:
-        asked = request(engine, seed=3, **WISHES[name])
+        asked = request(engine, seed=3, **PARAMS[name])
         whole = pixels(engine.submit(asked, on_resume_point=saved.append).result(60))
         calls = len(family.batches)
     assert len(saved) >= calls - 2, "but after the last call of a pass"
@@ -59,7 +59,7 @@ def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: st
             assert len(family.batches) < calls
 
 
-@pytest.mark.parametrize("hires", [None, HiresParams(1.5)])
+@pytest.mark.parametrize("hires", [None, HiresParams(scale=1.5)])
 def test_an_inpainting_unet_goes_on_too_or_starts_its_picture_anew(
     tiny_inpaint: Path, hires: HiresParams | None
 ) -> None:

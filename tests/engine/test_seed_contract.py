@@ -16,9 +16,9 @@ from serve_app.engine.engine import Engine
 from serve_app.models.loading.load_family import load_family
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.request import GenerationRequest
+from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
 from tests.conftest import tiny_config
-from tests.engine.requests import request, unlike_requests
-from tests.pictures import difference, draw_with_pipeline, load_pipeline, pixels
+from tests.engine.tiny_requests import request, unlike_requests
 
 FAMILIES = ("tiny_sd", "tiny_sd_v", "tiny_sdxl")
 
@@ -50,7 +50,7 @@ def test_a_mixed_batch_draws_what_the_stock_pipeline_draws(family: str, request:
         requests = unlike_requests(config)
         for one, image in zip(requests, draw_together(engine, requests), strict=True):
             theirs = draw_with_pipeline(pipeline, engine.family.scheduler_config, one)
-            assert np.abs(pixels(image) - theirs).max() <= 1, one.sampler
+            assert np.abs(pixels(image) - theirs).max() <= 1, one.sampling.sampler
             assert theirs.std() > 10, "a picture, not a flat colour"
 
 
@@ -66,7 +66,7 @@ def test_the_builtin_model_draws_what_the_stock_pipeline_draws() -> None:
     with Engine(load_family(config), config) as engine:
         for one, image in zip(requests, draw_together(engine, requests), strict=True):
             theirs = draw_with_pipeline(pipeline, engine.family.scheduler_config, one)
-            assert np.abs(pixels(image) - theirs).max() <= 1, one.sampler
+            assert np.abs(pixels(image) - theirs).max() <= 1, one.sampling.sampler
 
 
 @pytest.mark.parametrize("draw", [draw_together, draw_staggered])

@@ -9,11 +9,11 @@ from PIL import Image
 
 from serve_app.errors import ModelLoadError
 from serve_app.models.safety_checker import SafetyChecker
-from serve_app.requests.output_images import blur, encode_image
+from serve_app.requests.image_files import blur, encode_image
 from serve_app.requests.request import OutputSpec
 from tests.checkpoints import save_safety_checker
-from tests.engine.samples import photo
-from tests.pictures import pixels
+from tests.compare_images import pixels
+from tests.sample_images import photo
 
 
 @pytest.mark.parametrize("flags", [True, False])

@@ -14,10 +14,10 @@ from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError
 from serve_app.models.loading.load_family import load_family
 from serve_app.models.loading.single_file import LAYOUTS, clip_tokenizer
+from tests.compare_images import difference
 from tests.conftest import tiny_config
-from tests.engine.requests import request
+from tests.engine.tiny_requests import request
 from tests.original_layout import save_single_file
-from tests.pictures import difference
 
 
 def draw(config: ModelConfig) -> bytes:

@@ -1,15 +1,16 @@
-"""What AUTOMATIC1111's fields ask for, in ours; what would change the picture and is not available is refused."""
+"""From AUTOMATIC1111's fields to `GenerationParams`. What changes the image and is not supported is refused."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 from serve_app.api.a1111.inpainting import InpaintPlan
 from serve_app.api.a1111.schemas import A1111Img2ImgBody, A1111Txt2ImgBody
-from serve_app.api.dispatcher import Dispatcher
-from serve_app.api.names import read_a1111_names
-from serve_app.config import AppConfig, ModelConfig, PresetConfig
+from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, UnknownName
-from serve_app.requests.input_images import ResizeMode
-from serve_app.requests.params import GenerationParams, HiresParams
+from serve_app.requests.capabilities import ModelCapabilities
+from serve_app.requests.image_files import ResizeMode
+from serve_app.requests.params import GenerationParams
+from serve_app.requests.samplers import SAMPLERS, find_sampler, find_schedule
 
 NOTHING = (None, "", False, {}, [])
 UNSUPPORTED_DEFAULTS: dict[str, tuple[object, ...]] = {
@@ -24,7 +25,7 @@ UNSUPPORTED_DEFAULTS: dict[str, tuple[object, ...]] = {
     "seed_resize_from_w": (*NOTHING, -1),
     "seed_resize_from_h": (*NOTHING, -1),
 }
-"""What is not available, with the values that ask for nothing."""
+"""Unsupported fields, with the values that ask for nothing."""
 UNSUPPORTED_HIRES_DEFAULTS: dict[str, tuple[object, ...]] = {
     "hr_prompt": NOTHING,
     "hr_negative_prompt": NOTHING,
@@ -32,55 +33,64 @@ UNSUPPORTED_HIRES_DEFAULTS: dict[str, tuple[object, ...]] = {
     "hr_sampler_name": (*NOTHING, "Use same sampler"),
     "hr_scheduler": (*NOTHING, "Use same scheduler", "Automatic"),
 }
-"""Likewise of the second pass: it uses the first's."""
-RESIZE: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill"}
+"""Unsupported fields of the second pass, which uses the values of the first."""
+RESIZE_MODES: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill"}
 
 
-def model_of(dispatcher: Dispatcher, body: A1111Txt2ImgBody) -> tuple[str, ModelConfig]:
-    """The model that `override_settings` names, else the default."""
-    asked = body.override_settings.get("sd_model_checkpoint")
-    name = dispatcher.model_name(str(asked).partition(" ")[0].removesuffix(".safetensors") if asked else None)
-    return name, dispatcher.config.models[name]
+def to_params(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig], **more: Any) -> GenerationParams:
+    """The parameters of a body; `more` replaces some of them.
 
-
-def to_params(body: A1111Txt2ImgBody, config: AppConfig) -> GenerationParams:
-    """A1111's fields to ours."""
-    for field, harmless in {**UNSUPPORTED_DEFAULTS, **(UNSUPPORTED_HIRES_DEFAULTS if body.enable_hr else {})}.items():
+    Raises:
+        InvalidRequest: names the field, its value and what is allowed.
+    """
+    unsupported = {**UNSUPPORTED_DEFAULTS, **(UNSUPPORTED_HIRES_DEFAULTS if body.enable_hr else {})}
+    for field, harmless in unsupported.items():
         if (value := getattr(body, field, None)) not in harmless:
-            raise InvalidRequest(field, value, "must be left out: it is not available here")
+            raise InvalidRequest(field, value, "must be left out: it is not supported")
     sampler, scheduler = read_a1111_names(body.sampler_name or body.sampler_index, body.scheduler)
     skip = body.override_settings.get("CLIP_stop_at_last_layers", 1)
     if not isinstance(skip, int) or not 1 <= skip <= 12:
         raise InvalidRequest("override_settings.CLIP_stop_at_last_layers", skip, "must be between 1 and 12")
-    prompt, negative_prompt = apply_styles(body, config)
-    return GenerationParams(
-        prompt=prompt,
-        negative_prompt=negative_prompt or None,
-        width=body.width,
-        height=body.height,
-        num_inference_steps=body.steps,
-        guidance_scale=body.cfg_scale,
-        sampler=sampler,
-        scheduler=scheduler,
-        seed=None if body.seed == -1 else body.seed,
-        subseed=None if body.subseed == -1 else body.subseed,
-        subseed_strength=body.subseed_strength,
-        num_images=body.batch_size * body.n_iter,
-        prompt_syntax="a1111",
-        clip_skip=skip - 1,
-        hires=read_hires(body) if body.enable_hr else None,
-    )
+    prompt, negative_prompt = apply_styles(body, presets)
+    values: dict[str, Any] = {
+        "model": checkpoint_name(body),
+        "prompt": prompt,
+        "negative_prompt": negative_prompt or None,
+        "width": body.width,
+        "height": body.height,
+        "num_inference_steps": body.steps,
+        "guidance_scale": body.cfg_scale,
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "seed": None if body.seed == -1 else body.seed,
+        "subseed": None if body.subseed == -1 else body.subseed,
+        "subseed_strength": body.subseed_strength,
+        "num_images": body.batch_size * body.n_iter,
+        "prompt_syntax": "a1111",
+        "clip_skip": skip - 1,
+        "hires": hires_values(body) if body.enable_hr else None,
+    }
+    return GenerationParams.checked(**{**values, **more})
 
 
-def apply_styles(body: A1111Txt2ImgBody, config: AppConfig) -> tuple[str, str]:
-    """Presets as prompt styles: the first variable is the prompt, others stay empty."""
+def checkpoint_name(body: A1111Txt2ImgBody) -> str | None:
+    """The model that `override_settings` names, without AUTOMATIC1111's hash and file ending."""
+    given = body.override_settings.get("sd_model_checkpoint")
+    return plain_checkpoint(given) if given else None
+
+
+def plain_checkpoint(given: object) -> str:
+    """`name.safetensors [hash]` to `name`."""
+    return str(given).partition(" ")[0].removesuffix(".safetensors")
+
+
+def apply_styles(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig]) -> tuple[str, str]:
+    """Prompt and negative prompt with presets as prompt styles: the first variable is the prompt, others stay empty."""
     prompt, negative_prompt = body.prompt, body.negative_prompt
     for style in body.styles:
-        preset = config.presets.get(style)
+        preset = presets.get(style)
         if preset is None:
-            raise UnknownName(
-                "styles", style, f"must be among {', '.join(config.presets) or 'none: there are no styles'}"
-            )
+            raise UnknownName("styles", style, f"must be among {', '.join(presets) or 'none: no style is configured'}")
         prompt = fill_first(preset, prompt)
         negative_prompt = ", ".join(part for part in (negative_prompt, preset.negative_prompt) if part)
     return prompt, negative_prompt
@@ -92,33 +102,52 @@ def fill_first(preset: PresetConfig, text: str) -> str:
     return preset.prompt.format(**{name: text if name == names[0] else "" for name in names})
 
 
-def read_hires(body: A1111Txt2ImgBody) -> HiresParams:
-    """`hr_*` fields; every latent upscaler is bilinear here, every other one Lanczos."""
-    latent = (body.hr_upscaler or "Latent").startswith("Latent")
-    return HiresParams(
-        body.hr_scale,
-        body.hr_resize_x or None,
-        body.hr_resize_y or None,
-        0.7 if body.denoising_strength is None else body.denoising_strength,
-        body.hr_second_pass_steps or None,
-        "latent" if latent else "lanczos",
-    )
+def hires_values(body: A1111Txt2ImgBody) -> dict[str, Any]:
+    """The `hr_*` fields. Every latent upscaler is bilinear here, every other one Lanczos."""
+    return {
+        "scale": body.hr_scale,
+        "width": body.hr_resize_x or None,
+        "height": body.hr_resize_y or None,
+        "strength": 0.7 if body.denoising_strength is None else body.denoising_strength,
+        "num_inference_steps": body.hr_second_pass_steps or None,
+        "upscaler": "latent" if (body.hr_upscaler or "Latent").startswith("Latent") else "lanczos",
+    }
 
 
-def with_images(
-    wish: GenerationParams, body: A1111Img2ImgBody, repainting: InpaintPlan, config: ModelConfig
-) -> GenerationParams:
-    """The wish with its picture; without a size it is the native one, as a region's own size means nothing."""
-    if body.resize_mode not in RESIZE:
+def image_values(body: A1111Img2ImgBody, plan: InpaintPlan, model: ModelCapabilities) -> dict[str, Any]:
+    """The parameters that `img2img` adds. A masked region is drawn at the native size unless a size is given."""
+    if body.resize_mode not in RESIZE_MODES:
         raise InvalidRequest("resize_mode", body.resize_mode, "must be 0, 1 or 2")
-    native = config.native_size if body.inpaint_full_res and repainting.mask else None
-    return replace(
-        wish,
-        image=repainting.image,
-        mask=repainting.mask,
-        width=wish.width or native,
-        height=wish.height or native,
-        strength=0.75 if body.denoising_strength is None else body.denoising_strength,
-        resize_mode=RESIZE[body.resize_mode],
-        hires=None,
-    )
+    native = model.native_size if body.inpaint_full_res and plan.mask else None
+    return {
+        "image": plan.image,
+        "mask": plan.mask,
+        "width": body.width or native,
+        "height": body.height or native,
+        "strength": 0.75 if body.denoising_strength is None else body.denoising_strength,
+        "resize_mode": RESIZE_MODES[body.resize_mode],
+        "hires": None,
+    }
+
+
+def read_a1111_names(sampler: str | None, scheduler: str | None) -> tuple[str | None, str | None]:
+    """AUTOMATIC1111's sampler and scheduler in our names, with its schedule for a sampler that comes without one.
+
+    `DPM++ 2M Karras` is a sampler and its schedule.
+
+    Raises:
+        UnknownName: no such sampler.
+    """
+    if sampler is None:
+        return None, scheduler
+    if find_sampler(sampler) is None:
+        name, _, last = sampler.rpartition(" ")
+        if find_sampler(name) is not None and find_schedule(last) is not None:
+            sampler, scheduler = name, scheduler or last
+    known = find_sampler(sampler)
+    if known is None:
+        labels = ", ".join(one.label for one in SAMPLERS.values())
+        raise UnknownName("sampler_name", sampler, f"must be one of {labels}")
+    if scheduler is None or find_schedule(scheduler) == "automatic":
+        return known, SAMPLERS[known].a1111_schedule
+    return known, scheduler

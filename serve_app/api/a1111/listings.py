@@ -1,131 +1,160 @@
-"""AUTOMATIC1111's small lists: samplers, models, options, what a picture says of itself."""
+"""AUTOMATIC1111's listings (samplers, models, options ...) and what it does with a single file."""
 
 import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
-from PIL import Image
-from PIL.ExifTags import IFD, Base
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
-from serve_app.api.a1111.conversion import fill_first
+from serve_app.api.a1111.conversion import fill_first, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
-from serve_app.api.names import ALIASES, SAMPLER_LABELS, SCHEDULE_LABELS
-from serve_app.config import AppConfig, Limits, ModelConfig, PresetConfig
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
-from serve_app.requests.input_images import fit, read_base64, read_picture
+from serve_app.requests.image_files import encode_png, fit, infotext_of, read_base64, read_image
+from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 Entry = dict[str, Any]
+Listing = Callable[[Dispatcher], Awaitable[Any]]
 
 
 def router(dispatcher: Dispatcher) -> APIRouter:
-    """The routes. Options tell what is; they change nothing, since a server is shared."""
+    """The routes. Options tell what is in force; setting them changes nothing, since callers share the server."""
     routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
-    limits = max((model.limits for model in dispatcher.config.models.values()), key=lambda one: one.max_input_pixels)
-    for path, found in listings(dispatcher.config).items():
-        routes.add_api_route(f"/{path}", _always(found), methods=["GET"], name=path)
+    for path, listing in LISTINGS.items():
+        routes.add_api_route(f"/{path}", partial(listing, dispatcher), methods=["GET"], name=path)
 
     @routes.get("/memory")
     async def memory() -> dict[str, Any]:
-        """Bytes that the processes which draw hold, and what their machines and GPUs have."""
+        """Bytes that the replicas hold, and what their machines and GPUs have."""
         return sum_memory(await dispatcher.service.memory())
 
     @routes.post("/options")
-    async def set_options(asked: dict[str, Any]) -> None:
-        """Refuses an unknown checkpoint; a known one is asked for in each request, by `override_settings`."""
-        if "sd_model_checkpoint" in asked:
-            dispatcher.model_name(str(asked["sd_model_checkpoint"]).partition(" ")[0])
+    async def set_options(given: dict[str, Any]) -> None:
+        """Refuse an unknown checkpoint. Each request names its own, in `override_settings`."""
+        if "sd_model_checkpoint" in given:
+            dispatcher.model_name(plain_checkpoint(given["sd_model_checkpoint"]))
 
     @routes.post("/refresh-checkpoints")
     @routes.post("/refresh-loras")
     async def refresh() -> None:
-        """The configuration says what is served."""
+        """Do nothing: the configuration says what is served."""
 
     @routes.post("/png-info")
     async def png_info(body: PngInfoBody) -> PngInfoResponse:
-        """What a picture's file says of how it was made."""
-        info = infotext_of(read_base64("image", body.image), limits)
+        """What an image's file says of how it was made."""
+        content = read_base64("image", body.image)
+        read_image("image", content, await most_input_pixels(dispatcher))
+        info = infotext_of(content)
         return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
 
     @routes.post("/extra-single-image")
     async def upscale(body: UpscaleBody) -> UpscaleResponse:
-        """Enlarge a picture with Lanczos."""
-        return UpscaleResponse(html_info="", image=base64.b64encode(enlarge(body, limits)).decode())
+        """Enlarge an image with Lanczos."""
+        content = enlarge(body, await most_input_pixels(dispatcher))
+        return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())
 
     return routes
 
 
-def listings(config: AppConfig) -> dict[str, Any]:
-    """Every list that only tells what is configured, by its path."""
-    loras = sorted({name for model in config.models.values() for name in model.loras})
-    embeddings = {
-        name: {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
-        for model in config.models.values()
-        for name in model.embeddings
-    }
-    return {
-        "samplers": [sampler_entry(name, label) for name, label in SAMPLER_LABELS.items()],
-        "schedulers": [schedule_entry(name, label) for name, label in SCHEDULE_LABELS.items()],
-        "sd-models": [model_entry(name, model) for name, model in config.models.items()],
-        "sd-vae": [],
-        "upscalers": [upscaler_entry("None"), upscaler_entry("Lanczos")],
-        "latent-upscale-modes": [{"name": "Latent"}],
-        "prompt-styles": [style_entry(name, preset) for name, preset in config.presets.items()],
-        "embeddings": {"loaded": embeddings, "skipped": {}},
-        "loras": [{"name": name, "alias": name, "path": "", "metadata": {}} for name in loras],
-        "hypernetworks": [],
-        "face-restorers": [],
-        "realesrgan-models": [],
-        "cmd-flags": {"api": True, "listen": True},
-        "scripts": {"txt2img": [], "img2img": []},
-        "script-info": [],
-        "options": options_of(config),
-    }
+async def most_input_pixels(dispatcher: Dispatcher) -> int:
+    """The largest image that any model takes, pixels."""
+    settings = [dispatcher.config.settings_of(name) for name in dispatcher.service.models]
+    return max(one.limits.max_input_pixels for one in settings)
 
 
-def options_of(config: AppConfig) -> Entry:
-    """The few options that are true of a server without any."""
+async def samplers(dispatcher: Dispatcher) -> list[Entry]:
+    """Every sampler, with the names it also answers to."""
+    return [
+        {"name": one.label, "aliases": [f"k_{name}", *one.aliases], "options": {}} for name, one in SAMPLERS.items()
+    ]
+
+
+async def schedulers(dispatcher: Dispatcher) -> list[Entry]:
+    """Every noise schedule."""
+    more = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
+    return [{"name": name, "label": one.label, **more} for name, one in SCHEDULES.items()]
+
+
+async def sd_models(dispatcher: Dispatcher) -> list[Entry]:
+    """Every model, by its configured name."""
+    known, unknown = dispatcher.service.known_capabilities(), dict.fromkeys(("hash", "sha256", "config"))
+    return [
+        {"title": name, "model_name": name, "filename": known[name].source if name in known else "", **unknown}
+        for name in dispatcher.service.models
+    ]
+
+
+async def upscalers(dispatcher: Dispatcher) -> list[Entry]:
+    """What enlarges images."""
+    more = {"model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
+    return [{"name": name, **more} for name in ("None", "Lanczos")]
+
+
+async def prompt_styles(dispatcher: Dispatcher) -> list[Entry]:
+    """Presets as prompt styles: clients put the prompt where the first variable stands."""
+    return [
+        {"name": name, "prompt": fill_first(preset, "{prompt}"), "negative_prompt": preset.negative_prompt}
+        for name, preset in dispatcher.config.presets.items()
+    ]
+
+
+async def loras(dispatcher: Dispatcher) -> list[Entry]:
+    """The LoRAs of all models."""
+    names = {name for model in dispatcher.service.known_capabilities().values() for name in model.loras}
+    return [{"name": name, "alias": name, "path": "", "metadata": {}} for name in sorted(names)]
+
+
+async def embeddings(dispatcher: Dispatcher) -> Entry:
+    """The textual inversions of all models."""
+    names = {name for model in dispatcher.service.known_capabilities().values() for name in model.embeddings}
+    unknown = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
+    return {"loaded": dict.fromkeys(sorted(names), unknown), "skipped": {}}
+
+
+async def options(dispatcher: Dispatcher) -> Entry:
+    """The options that are in force."""
+    name = dispatcher.model_name(None)
     return {
-        "sd_model_checkpoint": config.default_model,
+        "sd_model_checkpoint": name,
         "sd_checkpoint_hash": "",
         "sd_vae": "Automatic",
-        "CLIP_stop_at_last_layers": config.models[config.default_model].defaults.clip_skip + 1,
+        "CLIP_stop_at_last_layers": dispatcher.config.settings_of(name).defaults.clip_skip + 1,
         "samples_format": "png",
     }
 
 
-def model_entry(name: str, model: ModelConfig) -> Entry:
-    """One checkpoint, by its configured name."""
-    unknown = dict.fromkeys(("hash", "sha256", "config"))
-    return {"title": name, "model_name": name, "filename": model.source, **unknown}
+def constant(value: Any) -> Listing:
+    """A listing that is always the same."""
 
-
-def _always(found: Any) -> Any:
-    async def listing() -> Any:
-        return found
+    async def listing(dispatcher: Dispatcher) -> Any:
+        return value
 
     return listing
 
 
-def sampler_entry(name: str, label: str) -> Entry:
-    """One sampler, with the names it also answers to."""
-    aliases = [f"k_{name}", *(alias for alias, meant in ALIASES.items() if meant == name)]
-    return {"name": label, "aliases": aliases, "options": {}}
-
-
-def schedule_entry(name: str, label: str) -> Entry:
-    """One noise schedule."""
-    return {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
-
-
-def upscaler_entry(name: str) -> Entry:
-    """One upscaler."""
-    return {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}
+LISTINGS: Mapping[str, Listing] = {
+    "samplers": samplers,
+    "schedulers": schedulers,
+    "sd-models": sd_models,
+    "sd-vae": constant([]),
+    "upscalers": upscalers,
+    "latent-upscale-modes": constant([{"name": "Latent"}]),
+    "prompt-styles": prompt_styles,
+    "embeddings": embeddings,
+    "loras": loras,
+    "hypernetworks": constant([]),
+    "face-restorers": constant([]),
+    "realesrgan-models": constant([]),
+    "cmd-flags": constant({"api": True, "listen": True}),
+    "scripts": constant({"txt2img": [], "img2img": []}),
+    "script-info": constant([]),
+    "options": options,
+}
+"""What each listing's path answers."""
 
 
 def sum_memory(found: Sequence[MemoryUse]) -> Entry:
@@ -141,33 +170,15 @@ def sum_memory(found: Sequence[MemoryUse]) -> Entry:
     return {"ram": ram, "cuda": {"system": system, "reserved": {"current": reserved}}}
 
 
-def style_entry(name: str, preset: PresetConfig) -> Entry:
-    """A preset as a prompt style: where its first variable stands, clients put the prompt."""
-    return {"name": name, "prompt": fill_first(preset, "{prompt}"), "negative_prompt": preset.negative_prompt or ""}
-
-
-def infotext_of(content: bytes, limits: Limits) -> str:
-    """The infotext in a PNG's text or in EXIF's user comment; empty where there is none."""
-    read_picture("image", content, limits)
-    image = Image.open(io.BytesIO(content))
-    comment = image.getexif().get_ifd(IFD.Exif).get(Base.UserComment, b"")
-    if isinstance(comment, bytes) and comment.startswith(b"UNICODE\0"):
-        return comment[8:].decode("utf-16-be", "replace")
-    return str(image.info.get("parameters", ""))
-
-
-def enlarge(body: UpscaleBody, limits: Limits) -> bytes:
-    """The picture at its new size, as PNG."""
+def enlarge(body: UpscaleBody, max_pixels: int) -> bytes:
+    """The image at its new size, as PNG."""
     if body.upscaler_1 not in ("None", "Lanczos"):
         raise InvalidRequest("upscaler_1", body.upscaler_1, "must be Lanczos")
-    image = read_picture("image", read_base64("image", body.image), limits).convert("RGB")
+    image = read_image("image", read_base64("image", body.image), max_pixels).convert("RGB")
     width, height = (max(1, round(side * body.upscaling_resize)) for side in image.size)
     if body.resize_mode == 1:
         width, height = body.upscaling_resize_w, body.upscaling_resize_h
-    if width * height > limits.max_input_pixels:
-        raise InvalidRequest("upscaling_resize", f"{width}x{height}", f"must give at most {limits.max_input_pixels} px")
-    buffer = io.BytesIO()
-    fit(image, width, height, "crop" if body.upscaling_crop and body.resize_mode == 1 else "stretch").save(
-        buffer, "PNG"
-    )
-    return buffer.getvalue()
+    if width * height > max_pixels:
+        raise InvalidRequest("upscaling_resize", f"{width}x{height}", f"must give at most {max_pixels} pixels")
+    mode = "crop" if body.upscaling_crop and body.resize_mode == 1 else "stretch"
+    return encode_png(fit(image, width, height, mode))

@@ -27,7 +27,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
         """How far the caller's latest request without a task id is."""
-        found = await dispatcher.progress_of(caller_of(request.scope), LATEST)
+        found = await dispatcher.service.progress_of(LATEST, caller_of(request.scope).name)
         if found is None:
             return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
         if isinstance(found, Queued):
@@ -42,7 +42,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/internal/progress")
     async def task_progress(body: TaskProgressBody, request: Request) -> TaskProgressResponse:
         """How far a task of the caller's is, by its `force_task_id`."""
-        found = await dispatcher.progress_of(caller_of(request.scope), body.id_task)
+        found = await dispatcher.service.progress_of(body.id_task, caller_of(request.scope).name)
         if found is None:
             return TaskProgressResponse(active=False, queued=False, completed=True)
         if isinstance(found, Queued):
@@ -62,7 +62,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/sdapi/v1/skip")
     async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
         """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
-        await dispatcher.interrupt(caller_of(request.scope), task)
+        await dispatcher.service.interrupt(task, caller_of(request.scope).name)
         return {}
 
     return routes

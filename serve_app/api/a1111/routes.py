@@ -9,16 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
-from serve_app.api.a1111.conversion import model_of, to_params, with_images
-from serve_app.api.a1111.inpainting import Overlay, plan
+from serve_app.api.a1111.conversion import checkpoint_name, image_values, to_params
+from serve_app.api.a1111.inpainting import Overlay, plan_inpainting
 from serve_app.api.a1111.progress import LATEST
 from serve_app.api.a1111.schemas import A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
-from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.dispatcher import Dispatcher, collect_images
 from serve_app.api.middleware.auth import caller_of
-from serve_app.api.native.routes import with_infotext
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
-from serve_app.requests.resolve import resolve_all
 
 PREVIEWS = 6
 
@@ -30,31 +28,30 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw images from a prompt."""
-        return await draw(dispatcher, request, body, to_params(body, dispatcher.config))
+        return await respond(dispatcher, request, body, to_params(body, dispatcher.config.presets))
 
     @routes.post("/sdapi/v1/img2img")
     async def img2img(body: A1111Img2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw over an image, or over its mask."""
-        config = model_of(dispatcher, body)[1]
-        repainting = plan(body, config.limits)
-        wish = with_images(to_params(body, dispatcher.config), body, repainting, config)
-        return await draw(dispatcher, request, body, wish, repainting.overlay)
+        model = await dispatcher.capabilities(checkpoint_name(body))
+        plan = plan_inpainting(body, model.limits.max_input_pixels)
+        params = to_params(body, dispatcher.config.presets, **image_values(body, plan, model))
+        return await respond(dispatcher, request, body, params, plan.overlay)
 
     return routes
 
 
-async def draw(
+async def respond(
     dispatcher: Dispatcher,
     request: Request,
     body: A1111Txt2ImgBody,
-    wish: GenerationParams,
+    params: GenerationParams,
     overlay: Overlay | None = None,
 ) -> A1111ImagesResponse:
-    """Draw, and answer as A1111 does."""
-    name, config = model_of(dispatcher, body)
-    requests = [with_infotext(one) for one in resolve_all(wish, name, config)]
-    context = CallerContext(body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
-    images = await dispatcher.finished(caller_of(request.scope), requests, context)
+    """Draw, and answer as AUTOMATIC1111 does."""
+    requests = await dispatcher.resolve(params)
+    context = CallerContext(task=body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
+    images = await collect_images(dispatcher.generate(caller_of(request.scope), requests, context))
     requests = [requests[index] for index in images]
     echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)
     contents = [image.content for image in images.values()]
@@ -64,18 +61,18 @@ async def draw(
             for content, one in zip(contents, requests, strict=True)
         ]
     encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []
-    return A1111ImagesResponse(images=encoded, parameters=echo, info=json.dumps(describe(requests)))
+    return A1111ImagesResponse(images=encoded, parameters=echo, info=json.dumps(info_of(requests)))
 
 
-def describe(requests: list[GenerationRequest]) -> dict[str, Any]:
-    """`info`: what is true of the first image, and lists of what differs."""
+def info_of(requests: list[GenerationRequest]) -> dict[str, Any]:
+    """The `info` of a response: the first image's values, and lists of those that differ."""
     first = requests[0]
     subseeds = [one.variation.seed if one.variation else one.seed for one in requests]
     return {
         "prompt": first.prompt,
         "all_prompts": [one.prompt for one in requests],
-        "negative_prompt": first.negative_prompt,
-        "all_negative_prompts": [one.negative_prompt for one in requests],
+        "negative_prompt": first.sampling.negative_prompt,
+        "all_negative_prompts": [one.sampling.negative_prompt for one in requests],
         "seed": first.seed,
         "all_seeds": [one.seed for one in requests],
         "subseed": subseeds[0],
@@ -83,9 +80,9 @@ def describe(requests: list[GenerationRequest]) -> dict[str, Any]:
         "subseed_strength": first.variation.strength if first.variation else 0,
         "width": first.width,
         "height": first.height,
-        "sampler_name": first.sampler,
-        "cfg_scale": first.guidance.scale,
-        "steps": first.num_inference_steps,
+        "sampler_name": first.sampling.sampler,
+        "cfg_scale": first.sampling.guidance_scale,
+        "steps": first.sampling.num_inference_steps,
         "batch_size": len(requests),
         "restore_faces": False,
         "face_restoration_model": None,
@@ -101,7 +98,7 @@ def describe(requests: list[GenerationRequest]) -> dict[str, Any]:
         "infotexts": [one.output.infotext for one in requests],
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
-        "clip_skip": first.clip_skip + 1,
+        "clip_skip": first.sampling.clip_skip + 1,
         "is_using_inpainting_conditioning": False,
         "version": "darkroom",
     }

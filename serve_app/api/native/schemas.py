@@ -1,101 +1,99 @@
-"""The body of our own routes: every field a request may have, and its way to a `GenerationParams`."""
+"""The bodies and responses of Darkroom's own API. Its parameters are those of requests/params.py."""
 
+import base64
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from serve_app.api.names import read_names
-from serve_app.errors import UnknownName
-from serve_app.requests.input_images import ResizeMode, read_base64
-from serve_app.requests.params import GenerationParams, HiresParams
-from serve_app.requests.request import MEDIA_TYPES, ImageFormat, LoraChoice, PromptSyntax, Upscaler
+from serve_app.api.native.native_errors import ProblemResponse
+from serve_app.requests.events import GeneratedImage
+from serve_app.requests.params import GenerationParams, Params
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Body(BaseModel):
-    """Unknown fields and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class LoraBody(Body):
-    """One of the model's LoRAs."""
-
-    name: Annotated[str, Field(description="One that the model is configured with.")]
-    weight: Annotated[Number, Field(description="How strongly it acts.")] = 1.0
-
-
-class HiresBody(Body):
-    """A second pass over the enlarged picture."""
-
-    scale: Annotated[Number, Field(description="Times the size, where no side is given.")] = 2.0
-    width: Annotated[int | None, Field(description="Pixels.")] = None
-    height: Annotated[int | None, Field(description="Pixels.")] = None
-    strength: Annotated[Number, Field(description="How much is drawn anew, 0 to 1.")] = 0.7
-    num_inference_steps: Annotated[int | None, Field(description="By default the first pass's.")] = None
-    upscaler: Annotated[Upscaler, Field(description="Of the picture (lanczos), or of its latents.")] = "lanczos"
+NATIVE_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemResponse, "description": text}
+    for status, text in {
+        400: "The body cannot be read as a request.",
+        401: "The key is missing or not valid.",
+        404: "There is no such task or preset.",
+        409: "The request was stopped by its owner.",
+        413: "The body is over the limit.",
+        422: "A field is out of its limit, and the error names it; or the safety checker refused the image.",
+        429: "The queue is full, or a limit of the key is reached; see Retry-After.",
+        500: "This image could not be drawn.",
+        503: "The model is warming up or draining.",
+    }.items()
+}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images, or their events where Accept says so.",
+        "content": {"text/event-stream": {}},
+    },
+    **NATIVE_ERRORS,
+}
 
 
-class Txt2ImgBody(Body):
-    """One image. What is left out comes from the model's configuration."""
+class GenerateBody(GenerationParams):
+    """All parameters, and what to be told."""
 
-    prompt: Annotated[
-        str, Field(description="What to draw; may be empty with an image.", examples=["red apple on a blue background"])
-    ] = ""
-    negative_prompt: Annotated[str | None, Field(description="What to keep out; needs guidance over 1.")] = None
-    num_inference_steps: Annotated[int | None, Field(description="Denoising steps.")] = None
-    width: Annotated[int | None, Field(description="Pixels.")] = None
-    height: Annotated[int | None, Field(description="Pixels.")] = None
-    guidance_scale: Annotated[
-        Number | None, Field(description="How closely to follow the prompt; 1 and less is off.")
+    previews: Annotated[int, Field(ge=0, le=20, description="Intermediate images in the stream, evenly spaced.")] = 0
+    id: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A name for the request, to stop it by.")
     ] = None
-    guidance_rescale: Annotated[Number, Field(description="Share of guidance rescale, 0 to 1.")] = 0.0
-    guidance_start: Annotated[Number, Field(description="Guide from this fraction of the run on.")] = 0.0
-    guidance_end: Annotated[Number, Field(description="Guide up to this fraction of the run.")] = 1.0
-    model: Annotated[str | None, Field(description="One of the configured models.")] = None
-    sampler: Annotated[str | None, Field(description="Such as euler, ddim, dpmpp_2m.")] = None
-    scheduler: Annotated[str | None, Field(description="The noise schedule: automatic, linear, karras ...")] = None
+
+
+class ImageBody(BaseModel):
+    """One finished image."""
+
+    index: Annotated[int, Field(description="Which image of the request.")]
+    b64_json: Annotated[str, Field(description="The file, base64.")]
+    media_type: Annotated[str, Field(description="Such as image/png.")]
+    width: Annotated[int, Field(description="Width, pixels.")]
+    height: Annotated[int, Field(description="Height, pixels.")]
+    seed: Annotated[int, Field(description="The seed of this image.")]
+    flagged: Annotated[bool | None, Field(description="The safety checker's verdict; null where none looked.")] = None
+    timings_ms: Annotated[dict[str, float], Field(description="Milliseconds in each phase.")]
+
+    @classmethod
+    def of(cls, index: int, image: GeneratedImage) -> "ImageBody":
+        """Image number `index` of a request."""
+        return cls(
+            index=index,
+            b64_json=base64.b64encode(image.content).decode(),
+            media_type=image.media_type,
+            width=image.width,
+            height=image.height,
+            seed=image.seed,
+            flagged=image.flagged,
+            timings_ms={name: round(seconds * 1000, 1) for name, seconds in image.timings.phases.items()},
+        )
+
+
+class GenerateResponse(BaseModel):
+    """All images of a request."""
+
+    id: Annotated[str, Field(description="The name to stop the request by.")]
+    model: Annotated[str, Field(description="The model that drew.")]
+    images: Annotated[list[ImageBody], Field(description="In the order of their seeds.")]
+
+
+class StopResponse(BaseModel):
+    """How many images were stopped."""
+
+    id: Annotated[str, Field(description="The name of the request.")]
+    stopped: Annotated[int, Field(description="How many images.")]
+
+
+class PresetBody(Params):
+    """The template's variables, and what a preset leaves to its callers."""
+
+    variables: Annotated[dict[str, str], Field(description="One text for each variable of the template.")] = {}
     seed: Annotated[int | None, Field(description="The same request and seed give the same image.")] = None
-    subseed: Annotated[int | None, Field(description="Another seed, to move the initial noise towards.")] = None
-    subseed_strength: Annotated[Number, Field(description="How far, 0 to 1.")] = 0.0
-    prompt_syntax: Annotated[
-        PromptSyntax | None, Field(description="a1111 reads (word:1.2), [word], BREAK, <lora:name:0.8>; plain nothing.")
-    ] = None
-    clip_skip: Annotated[int | None, Field(description="Last layers of the text encoder to leave out.")] = None
-    loras: Annotated[list[LoraBody], Field(description="The model's LoRAs, mixed by weight.")] = []
-    image: Annotated[str | None, Field(description="Base64 or data URL of a PNG, JPEG or WebP to start from.")] = None
-    mask: Annotated[str | None, Field(description="As image, of its size: white is repainted, black kept.")] = None
-    strength: Annotated[
-        Number | None, Field(description="How much of the image is drawn anew, 0 to 1; by default 0.8, 1 with a mask.")
-    ] = None
-    resize_mode: Annotated[ResizeMode, Field(description="How the image is brought to another size.")] = "stretch"
-    hires: Annotated[HiresBody | None, Field(description="A second pass at a larger size.")] = None
-    output_format: Annotated[str, Field(description="png, jpeg or webp.")] = "png"
-    quality: Annotated[int, Field(description="Of jpeg and webp, 1 to 100.")] = 95
+    num_images: Annotated[int, Field(description="How many images. Image i has seed + i.")] = 1
 
 
-def to_params(body: Txt2ImgBody) -> GenerationParams:
-    """What the body asks for; raises UnknownName and InvalidRequest."""
-    named = ("model", "sampler", "scheduler", "loras", "image", "mask", "hires", "output_format")
-    same: dict[str, Any] = {name: getattr(body, name) for name in Txt2ImgBody.model_fields if name not in named}
-    sampler, scheduler = read_names(body.sampler, body.scheduler)
-    return GenerationParams(
-        **same,
-        sampler=sampler,
-        scheduler=scheduler,
-        loras=tuple(LoraChoice(lora.name, lora.weight) for lora in body.loras),
-        image=None if body.image is None else read_base64("image", body.image),
-        mask=None if body.mask is None else read_base64("mask", body.mask),
-        hires=HiresParams(**body.hires.model_dump()) if body.hires else None,
-        output_format=read_format(body.output_format),
-    )
+class PresetItem(BaseModel):
+    """One preset."""
 
-
-def read_format(text: str) -> ImageFormat:
-    """`PNG`, `jpg` ... to a format the engine writes."""
-    plain = text.lower().replace("jpg", "jpeg")
-    for known in MEDIA_TYPES:
-        if plain == known:
-            return known
-    raise UnknownName("output_format", text, f"must be one of {', '.join(MEDIA_TYPES)}")
+    name: Annotated[str, Field(description="The preset's name.")]
+    variables: Annotated[list[str], Field(description="The variables to fill in.")]
+    model: Annotated[str, Field(description="The model that draws it.")]

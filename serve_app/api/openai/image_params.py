@@ -8,9 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 
 from serve_app.api.openai.schemas import ImageDescription, ImageUsage, InputTokens, OpenAIBody
-from serve_app.config import Limits
 from serve_app.errors import InvalidRequest
-from serve_app.requests.input_images import mask_from_alpha
+from serve_app.requests.image_files import mask_from_alpha, read_image
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest
 
@@ -27,14 +26,14 @@ def read_text_fields(kind: type[Form], form: FormData) -> Form:
         raise RequestValidationError(found) from error
 
 
-def edit_mask(image: bytes, mask: bytes | None, limits: Limits) -> bytes | None:
+def edit_mask(image: bytes, mask: bytes | None, max_pixels: int) -> bytes | None:
     """The mask of an edit: white where `mask` is transparent, or `image` itself where no mask is sent.
 
     None where `image` is opaque and no mask is sent. Raises InvalidRequest where `mask` is opaque.
     """
     if mask is None:
-        return mask_from_alpha("image", image, limits)
-    found = mask_from_alpha("mask", mask, limits)
+        return mask_from_alpha(read_image("image", image, max_pixels))
+    found = mask_from_alpha(read_image("mask", mask, max_pixels))
     if found is None:
         raise InvalidRequest("mask", "an opaque image", "must be transparent where the image is to be edited")
     return found
@@ -43,7 +42,8 @@ def edit_mask(image: bytes, mask: bytes | None, limits: Limits) -> bytes | None:
 def openai_params(body: OpenAIBody, **more: Any) -> GenerationParams:
     """OpenAI's fields as parameters. Quality and style have no effect."""
     width, height = (None, None) if body.size == "auto" else (int(side) for side in body.size.split("x"))
-    return GenerationParams(
+    return GenerationParams.checked(
+        model=body.model,
         negative_prompt=body.negative_prompt,
         width=width,
         height=height,

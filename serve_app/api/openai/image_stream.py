@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Literal
 
-from serve_app.api.dispatcher import Numbered
+from serve_app.api.dispatcher import NumberedEvent
 from serve_app.api.openai.openai_errors import openai_problem
 from serve_app.api.openai.schemas import ImageDescription, ImageUsage
 from serve_app.api.sse import format_event
@@ -19,7 +19,7 @@ StreamKind = Literal["image_generation", "image_edit"]
 
 
 async def openai_events(
-    events: AsyncGenerator[Numbered, None], kind: StreamKind, description: ImageDescription, usage: ImageUsage
+    events: AsyncGenerator[NumberedEvent, None], kind: StreamKind, description: ImageDescription, usage: ImageUsage
 ) -> AsyncGenerator[str, None]:
     """Each preview and image as an event; a DarkroomError becomes an `error` event, which is the last.
 

@@ -8,9 +8,8 @@ from fastapi import APIRouter, File, Request, UploadFile
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.dispatcher import Dispatcher, collect_all_images
 from serve_app.api.middleware.auth import caller_of
-from serve_app.api.native.routes import with_infotext
 from serve_app.api.openai.image_params import (
     count_tokens,
     describe_images,
@@ -34,7 +33,6 @@ from serve_app.errors import InvalidRequest
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext
-from serve_app.requests.resolve import resolve_all
 
 IMAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The images, or their events with `stream`.", "content": {"text/event-stream": {}}},
@@ -65,8 +63,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         if len(files) != 1:
             raise InvalidRequest("image", f"{len(files)} files", "must be one file")
         content = await files[0].read()
-        limits = dispatcher.config.models[dispatcher.model_name(body.model)].limits
-        hole = edit_mask(content, await mask.read() if mask else None, limits)
+        model = await dispatcher.capabilities(body.model)
+        hole = edit_mask(content, await mask.read() if mask else None, model.limits.max_input_pixels)
         params = openai_params(
             body, prompt=body.prompt, prompt_syntax="plain", strength=body.strength, image=content, mask=hole
         )
@@ -82,7 +80,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/v1/models", responses={401: OPENAI_ERRORS[401]})
     async def list_models() -> ModelList:
         """List all models and their aliases."""
-        return ModelList(data=[ModelItem(id=name) for name in (*dispatcher.config.models, *dispatcher.config.aliases)])
+        return ModelList(data=[ModelItem(id=name) for name in (*dispatcher.service.models, *dispatcher.config.aliases)])
 
     @routes.get("/v1/models/{name}", responses={key: OPENAI_ERRORS[key] for key in (401, 404)})
     async def get_model(name: str) -> ModelItem:
@@ -97,15 +95,14 @@ async def generate_images(
     dispatcher: Dispatcher, request: Request, body: OpenAIBody, params: GenerationParams, kind: StreamKind
 ) -> ImagesResponse | StreamingResponse:
     """Generate the images; the response holds them all, or streams their events."""
-    model = dispatcher.model_name(body.model)
-    requests = [with_infotext(one) for one in resolve_all(params, model, dispatcher.config.models[model])]
+    requests = await dispatcher.resolve(params)
     caller = caller_of(request.scope)
     description, usage = describe_images(body, requests[0]), count_tokens(params, requests)
     if body.stream:
         context = CallerContext(progress=True, previews=body.partial_images)
-        events = await after_first_event(dispatcher.draw(caller, requests, context))
+        events = await after_first_event(dispatcher.generate(caller, requests, context))
         return event_response(openai_events(events, kind, description, usage))
-    images = await dispatcher.images(caller, requests)
+    images = await collect_all_images(dispatcher.generate(caller, requests), len(requests))
     if body.response_format == "b64_json":
         data = [ImageItem(b64_json=base64.b64encode(image.content).decode()) for image in images]
     else:

@@ -29,10 +29,13 @@ FAMILIES: Mapping[str, Callable[[Checkpoint], ModelFamily]] = {
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def load_family(config: ModelConfig) -> ModelFamily:
-    """Load the checkpoint that `config` names; raises ModelLoadError naming the path and the fix."""
+def load_family(config: ModelConfig, gpu_share: float = 1.0) -> ModelFamily:
+    """Load the checkpoint that `config` names; raises ModelLoadError naming the path and the fix.
+
+    `gpu_share` is the part of a GPU's memory that this process may take.
+    """
     device = choose_device(config.device)
-    claim_share(config, device)
+    claim_share(config, device, gpu_share)
     dtype = choose_dtype(config, device)
     checkpoint = Checkpoint(open_source(config, dtype), config, device, dtype)
     pipeline = checkpoint.index().get("_class_name")
@@ -50,13 +53,13 @@ def open_source(config: ModelConfig, dtype: torch.dtype) -> PartSource:
     return SingleFile(path, dtype, config.family, Path(config.config).expanduser() if config.config else None)
 
 
-def claim_share(config: ModelConfig, device: torch.device) -> None:
+def claim_share(config: ModelConfig, device: torch.device, gpu_share: float) -> None:
     """Keep this process to its share: of the GPU's memory where it has a fraction of one, of the cores on a CPU.
 
     Fractional GPUs are only counted by the cluster, not isolated.
     """
-    if device.type == "cuda" and 0 < config.replicas.num_gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(config.replicas.num_gpus, device)
+    if device.type == "cuda" and 0 < gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(gpu_share, device)
     if device.type == "cpu":
         prepare_cpu(count_cores(config.cpu_threads))
 

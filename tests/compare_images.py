@@ -12,6 +12,7 @@ from PIL import Image
 from serve_app.builtin.training.captions import COLOURS
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.requests.events import GeneratedImage
+from serve_app.requests.image_files import Raster
 from serve_app.requests.request import GenerationRequest
 
 
@@ -41,16 +42,21 @@ def load_pipeline(folder: Path) -> Any:
 
 def draw_with_pipeline(pipeline: Any, scheduler_config: Any, request: GenerationRequest) -> np.ndarray:
     """The request's picture, by diffusers alone: (h, w, 3) signed integers."""
-    pipeline.scheduler = new_scheduler(scheduler_config, request.sampler, request.schedule)
+    pipeline.scheduler = new_scheduler(scheduler_config, request.sampling.sampler, request.sampling.scheduler)
     image = pipeline(
         request.prompt,
-        negative_prompt=request.negative_prompt or None,
+        negative_prompt=request.sampling.negative_prompt or None,
         height=request.height,
         width=request.width,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance.scale,
+        num_inference_steps=request.sampling.num_inference_steps,
+        guidance_scale=request.sampling.guidance_scale,
         generator=torch.Generator().manual_seed(request.seed),
         # The pipeline's default eta, 0, would turn off the noise that TCD is defined with.
-        eta=0.3 if request.sampler == "tcd" else 0.0,
+        eta=0.3 if request.sampling.sampler == "tcd" else 0.0,
     ).images[0]
     return np.asarray(image).astype(int)
+
+
+def raster_image(raster: Raster) -> Image.Image:
+    """Decoded pixels as an image."""
+    return Image.frombytes(raster.mode, (raster.width, raster.height), raster.content)

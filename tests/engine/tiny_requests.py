@@ -6,17 +6,19 @@ from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest
 from serve_app.requests.resolve import resolve
 from serve_app.requests.samplers import SAMPLERS
+from tests.conftest import tiny_capabilities
 
 SCALES = (1.0, 3.0, 7.5, 0.0)
 
 
-def request(config: ModelConfig | Engine, prompt: str = "a cat", **wish: object) -> GenerationRequest:
+def request(config: ModelConfig | Engine, prompt: str = "a cat", **params: object) -> GenerationRequest:
     """One request, resolved."""
     model = config.config if isinstance(config, Engine) else config
-    return resolve(GenerationParams(prompt, **{"seed": 0, **wish}), "tiny", model)  # type: ignore[arg-type]
+    given = GenerationParams.checked(prompt=prompt, **{"seed": 0, **params})
+    return resolve(given, "tiny", tiny_capabilities(model))[0]
 
 
-def unlike_requests(config: ModelConfig, **wish: object) -> list[GenerationRequest]:
+def unlike_requests(config: ModelConfig, **params: object) -> list[GenerationRequest]:
     """One for each sampler, with unlike steps, guidance, prompts and seeds; some have no unconditional twin."""
     return [
         request(
@@ -27,7 +29,7 @@ def unlike_requests(config: ModelConfig, **wish: object) -> list[GenerationReque
             guidance_scale=SCALES[index % len(SCALES)],
             sampler=sampler,
             seed=index,
-            **wish,
+            **params,
         )
         for index, sampler in enumerate(SAMPLERS)
     ]

@@ -1,0 +1,90 @@
+"""The application's `args`: the names of its models, and what is fixed when it starts."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from serve_app.config.strict import Name, Positive, Seconds, Strict
+
+
+class Placement(Strict):
+    """What each replica of a deployment takes of its node."""
+
+    num_cpus: Annotated[float, Field(ge=0, description="CPUs that a replica reserves.")] = 1.0
+    num_gpus: Annotated[float, Field(ge=0, description="A share of one GPU (0.25), or a whole number of GPUs.")] = 0.0
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(f"num_gpus must be at most 1 or a whole number, got {self.num_gpus}")
+        return self
+
+
+class TracingConfig(Strict):
+    """OpenTelemetry traces."""
+
+    endpoint: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://", description="The collector: OTLP over HTTP, such as http://collector:4318/v1/traces."
+        ),
+    ]
+    sample_ratio: Annotated[
+        float, Field(ge=0, le=1, description="The share of requests without a trace of their own that is traced.")
+    ] = 1.0
+    service_name: Annotated[str, Field(description="The service's name in traces.")] = "darkroom"
+
+
+class AppConfig(Strict):
+    """Everything under `args:` of the application. A change restarts every deployment."""
+
+    models: Annotated[
+        dict[Name, Placement], Field(min_length=1, description="Each model's name, and what a replica of it takes.")
+    ]
+    ingress: Annotated[Placement, Field(description="What an ingress replica takes.")] = Placement(num_cpus=0.5)
+    safety: Annotated[
+        Placement | None, Field(description="What the safety checker takes. Needed where a model's safety is not off.")
+    ] = None
+    tracing: Annotated[TracingConfig | None, Field(description="Send OpenTelemetry traces.")] = None
+    gpus: Annotated[
+        Positive | None, Field(description="How many GPUs the cluster starts with: shares that do not fit are refused.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _gpus_suffice(self) -> Self:
+        shares = {"safety": self.safety.num_gpus} if self.safety else {}
+        shares |= {name: placement.num_gpus for name, placement in self.models.items()}
+        needed = count_gpus(shares.values())
+        if self.gpus is not None and needed > self.gpus:
+            listed = ", ".join(f"{name} {share:g}" for name, share in shares.items() if share)
+            raise ValueError(
+                f"gpus: must be at least {needed} for one replica of each deployment ({listed}), got {self.gpus}"
+            )
+        return self
+
+
+def count_gpus(shares: Iterable[float]) -> int:
+    """How many GPUs replicas of these shares need: packed first fit, largest first. Whole numbers take whole GPUs."""
+    ordered = sorted(shares, reverse=True)
+    whole = sum(int(share) for share in ordered if share >= 1)
+    free: list[float] = []
+    for share in (share for share in ordered if 0 < share < 1):
+        place = next((index for index, room in enumerate(free) if room >= share - 1e-9), None)
+        if place is None:
+            free.append(1 - share)
+        else:
+            free[place] -= share
+    return whole + len(free)
+
+
+class SafetyConfig(Strict):
+    """The `user_config` of the deployment `safety`: the safety checker that all models share."""
+
+    checker: Annotated[
+        str,
+        Field(description="A directory or hub id of diffusers' StableDiffusionSafetyChecker with its preprocessor."),
+    ] = "CompVis/stable-diffusion-safety-checker"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where it runs.")] = "auto"
+    max_batch_size: Annotated[Positive, Field(description="The most images that it checks at once.")] = 8
+    batch_wait_s: Annotated[Seconds, Field(description="How long it waits for more images, seconds.")] = 0.01

@@ -1,0 +1,112 @@
+"""The ingress' `user_config`: everything that concerns requests. It can change while Darkroom runs."""
+
+from collections.abc import Collection
+from string import Formatter
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from serve_app.config.strict import Name, Positive, Seconds, Strict
+from serve_app.requests.capabilities import Limits
+from serve_app.requests.params import GenerationParams, SamplingParams
+
+SafetyPolicy = Literal["off", "flag", "blur", "refuse"]
+
+
+class ModelSettings(Strict):
+    """The request-side settings of one model."""
+
+    defaults: Annotated[SamplingParams, Field(description="Parameters for requests that do not give them.")] = (
+        SamplingParams()
+    )
+    limits: Annotated[Limits, Field(description="What a request may ask for.")] = Limits()
+    safety: Annotated[
+        SafetyPolicy,
+        Field(description="For flagged images: flag tells it in a header, blur also blurs, refuse gives an error."),
+    ] = "off"
+    ai_mark: Annotated[bool, Field(description="Write IPTC's mark for AI-made images into every file.")] = True
+    retry_after_s: Annotated[Positive, Field(description="The Retry-After of a 429 for a full queue, seconds.")] = 5
+
+
+class PresetConfig(GenerationParams):
+    """A request that the operator has written. `{name}` in `prompt` is a variable that the caller fills in."""
+
+    max_variable_characters: Annotated[Positive, Field(description="The longest value of a variable.")] = 200
+
+    @property
+    def variables(self) -> list[str]:
+        """The template's variables, in order."""
+        return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.prompt) if name))
+
+    @model_validator(mode="after")
+    def _template_is_sound(self) -> Self:
+        if not self.prompt:
+            raise ValueError("prompt must be given")
+        if any(not name.isidentifier() for name in self.variables):
+            raise ValueError(f"prompt must name its variables in braces, like {{subject}}, got {self.variables}")
+        return self
+
+
+class KeysConfig(Strict):
+    """Who may call. Make a key and its entry for the file with `python -m serve_app.api.keys NAME`."""
+
+    file: Annotated[
+        str | None, Field(description="A JSON list of hashed keys with their limits. Without it anybody may call.")
+    ] = None
+
+
+class ResultsConfig(Strict):
+    """Where images are kept that a caller asks to get as a link."""
+
+    url: Annotated[str, Field(description="A folder or any fsspec URL, such as s3://bucket/prefix.")] = (
+        "memory://darkroom-results"
+    )
+    max_mb: Annotated[Positive, Field(description="The most that is kept, MB. The oldest go first.")] = 1024
+    max_age_s: Annotated[Seconds, Field(description="How long a link is valid, seconds.")] = 3600.0
+    secret_file: Annotated[
+        str | None,
+        Field(description="A file whose content signs the links. Without it, a secret made at each start."),
+    ] = None
+
+
+class LogsConfig(Strict):
+    """What the access log holds."""
+
+    prompts: Annotated[bool, Field(description="Log prompts, too.")] = False
+
+
+class IngressConfig(Strict):
+    """The whole `user_config` of the deployment `ingress`."""
+
+    default_model: Annotated[
+        str | None, Field(description="The model of requests that name none. By default the first of `args.models`.")
+    ] = None
+    models: Annotated[dict[Name, ModelSettings], Field(description="Settings of each model, by its name.")] = {}
+    aliases: Annotated[dict[str, str], Field(description="Other names of models, such as dall-e-3: sdxl.")] = {}
+    presets: Annotated[dict[Name, PresetConfig], Field(description="Requests that callers fill in, by name.")] = {}
+    keys: Annotated[KeysConfig, Field(description="Who may call.")] = KeysConfig()
+    results: Annotated[ResultsConfig, Field(description="Images that are fetched by link.")] = ResultsConfig()
+    logs: Annotated[LogsConfig, Field(description="What the access log holds.")] = LogsConfig()
+    max_body_bytes: Annotated[Positive, Field(description="The largest body of a request, bytes.")] = 32 * 1024 * 1024
+    body_timeout_s: Annotated[Seconds, Field(description="How long a body may take to arrive, seconds.")] = 60.0
+    cors_origins: Annotated[tuple[str, ...], Field(description="Origins that browsers may call from.")] = ()
+
+    def settings_of(self, model: str) -> ModelSettings:
+        """The settings of one model; the defaults where the config has none."""
+        return self.models.get(model, ModelSettings())
+
+    def check_names(self, models: Collection[str], num_replicas: int = 1) -> None:
+        """Refuse names of models that are not served, and results that several replicas cannot share.
+
+        Raises:
+            ValueError: names the key and what is allowed.
+        """
+        named = {"default_model": self.default_model} if self.default_model is not None else {}
+        named |= {f"models.{name}": name for name in self.models}
+        named |= {f"aliases.{alias}": model for alias, model in self.aliases.items()}
+        named |= {f"presets.{name}.model": preset.model for name, preset in self.presets.items() if preset.model}
+        for key, model in named.items():
+            if model not in models:
+                raise ValueError(f"{key}: must be one of {', '.join(models)}, got {model!r}")
+        if num_replicas > 1 and self.results.url.startswith("memory:"):
+            raise ValueError("results.url: must be shared storage, since the ingress has several replicas")
