@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Size = Annotated[str, Field(pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$", description="auto or WIDTHxHEIGHT, pixels.")]
-
 
 class OpenAIBody(BaseModel):
     """Fields of all image routes. Those after `user` are not OpenAI's; other self-hosted servers have them too."""
@@ -14,7 +12,13 @@ class OpenAIBody(BaseModel):
 
     model: Annotated[str | None, Field(description="A configured model or alias; by default the default model.")] = None
     n: Annotated[int, Field(ge=1, le=10, description="Number of images.")] = 1
-    size: Annotated[Size, Field(description="Size of the files, WIDTHxHEIGHT in pixels; auto is the model's.")] = "auto"
+    size: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$",
+            description="Size of the files: WIDTHxHEIGHT in pixels, or auto for the model's own size.",
+        ),
+    ] = "auto"
     quality: Annotated[
         Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"],
         Field(description="Accepted without effect, and returned as sent."),
