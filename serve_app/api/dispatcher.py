@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from serve_app.api.infotext import write_infotext
@@ -79,35 +79,46 @@ class Dispatcher:
             priority=caller.priority,
             traceparent=current_traceparent(),
         )
+        events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
+        stopped: Cancelled | None = None
+        with self._admitted(caller, requests) as device_seconds:
+            images = [
+                asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)
+            ]
+            for image in images:
+                image.add_done_callback(events.put_nowait)
+            try:
+                running = len(images)
+                while running:
+                    event = await events.get()
+                    if isinstance(event, asyncio.Task):
+                        running -= 1
+                        try:
+                            event.result()
+                        except Cancelled as error:
+                            stopped = error
+                        continue
+                    if isinstance(event[1], GeneratedImage):
+                        device_seconds.append(event[1].timings.device)
+                    yield event
+            finally:
+                for image in images:
+                    image.cancel()
+                await asyncio.gather(*images, return_exceptions=True)
+        if stopped is not None:
+            raise stopped
+
+    @contextmanager
+    def _admitted(self, caller: Caller, requests: Sequence[GenerationRequest]) -> Iterator[list[float]]:
+        """Hold the caller's limits while inside; takes the device seconds that each image costs."""
         self._limiter.admit(caller, requests[0].model, len(requests))
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
-        device_seconds = 0.0
-        events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
-        images = [asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)]
-        for image in images:
-            image.add_done_callback(events.put_nowait)
-        left, stopped = len(images), None
+        device_seconds: list[float] = []
         try:
-            while left:
-                event = await events.get()
-                if isinstance(event, asyncio.Task):
-                    left -= 1
-                    try:
-                        event.result()
-                    except Cancelled as error:
-                        stopped = error
-                    continue
-                if isinstance(event[1], GeneratedImage):
-                    device_seconds += event[1].timings.device
-                yield event
-            if stopped is not None:
-                raise stopped
+            yield device_seconds
         finally:
-            for image in images:
-                image.cancel()
-            await asyncio.gather(*images, return_exceptions=True)
-            self._limiter.release(caller, len(requests), device_seconds)
+            self._limiter.release(caller, len(requests), sum(device_seconds))
 
     async def _feed(
         self,

@@ -28,7 +28,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw images from a prompt."""
-        return await respond(dispatcher, request, body, to_params(body, dispatcher.config.presets))
+        return await a1111_response(dispatcher, request, body, to_params(body, dispatcher.config.presets))
 
     @routes.post("/sdapi/v1/img2img")
     async def img2img(body: A1111Img2ImgBody, request: Request) -> A1111ImagesResponse:
@@ -36,12 +36,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         model = await dispatcher.capabilities(checkpoint_name(body))
         plan = plan_inpainting(body, model.limits.max_input_pixels)
         params = to_params(body, dispatcher.config.presets, **image_values(body, plan, model))
-        return await respond(dispatcher, request, body, params, plan.overlay)
+        return await a1111_response(dispatcher, request, body, params, plan.overlay)
 
     return routes
 
 
-async def respond(
+async def a1111_response(
     dispatcher: Dispatcher,
     request: Request,
     body: A1111Txt2ImgBody,

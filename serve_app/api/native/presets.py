@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serve_app.api.dispatcher import Dispatcher
-from serve_app.api.native.routes import respond
+from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
 from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, NotFound
@@ -30,7 +30,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         presets = dispatcher.config.presets
         if name not in presets:
             raise NotFound(f"there is no preset {name}: the presets are {', '.join(presets) or 'none'}")
-        return await respond(dispatcher, request, await dispatcher.resolve(fill(presets[name], body)), None, 0)
+        return await generate_response(
+            dispatcher, request, await dispatcher.resolve(fill(presets[name], body)), None, 0
+        )
 
     return routes
 

@@ -59,7 +59,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/v1/generate", tags=["generate"], response_model=GenerateResponse, responses=STREAM_RESPONSES)
     async def generate(body: GenerateBody, request: Request) -> Any:
         """Draw images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
-        return await respond(dispatcher, request, await dispatcher.resolve(body), body.id, body.previews)
+        return await generate_response(dispatcher, request, await dispatcher.resolve(body), body.id, body.previews)
 
     @routes.delete("/v1/generate/{task}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})
     async def stop(task: str, request: Request) -> StopResponse:
@@ -72,7 +72,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     return routes
 
 
-async def respond(
+async def generate_response(
     dispatcher: Dispatcher, request: Request, requests: Sequence[GenerationRequest], task: str | None, previews: int
 ) -> GenerateResponse | StreamingResponse:
     """The response in the form that the `Accept` header asks for."""
@@ -80,7 +80,7 @@ async def respond(
     if "text/event-stream" in request.headers.get("accept", ""):
         context = CallerContext(task=task, progress=True, previews=previews)
         events = await after_first_event(dispatcher.generate(caller, requests, context))
-        return event_response(event_stream(events, task))
+        return event_response(native_events(events, task))
     events = dispatcher.generate(caller, requests, CallerContext(task=task))
     images = await collect_all_images(events, len(requests))
     found = [ImageBody.of(index, image) for index, image in enumerate(images)]
@@ -104,18 +104,18 @@ def response_headers(request: GenerationRequest, image: GeneratedImage) -> dict[
     return headers
 
 
-async def event_stream(events: AsyncGenerator[NumberedEvent, None], task: str) -> AsyncGenerator[str, None]:
+async def native_events(events: AsyncGenerator[NumberedEvent, None], task: str) -> AsyncGenerator[str, None]:
     """The events of all images as server-sent events, and `done` or `error` last."""
     async with aclosing(events):
         try:
             async for index, event in events:
-                yield image_event(task, index, event)
+                yield native_event(task, index, event)
             yield format_event("done", {"id": task})
         except DarkroomError as error:
             yield format_event("error", {"id": task, "error": problem(error).model_dump()})
 
 
-def image_event(task: str, index: int, event: Event) -> str:
+def native_event(task: str, index: int, event: Event) -> str:
     """One event of one image."""
     if isinstance(event, Queued):
         return format_event("queued", {"id": task, "index": index, **vars(event)})
