@@ -1,52 +1,51 @@
-"""Everything that can go wrong, drawn once.
+"""Everything that can go wrong, as a tree.
 
 DarkroomError                       500  internal_error
-|- ConfigError                      500  invalid_config      at start: the YAML, named by its key's path
+|- ConfigError                      500  invalid_config      at start: the config file, named by the key's path
 |  `- ModelLoadError                500  model_load_failed   at start: the weights, named by their path
-|- Unauthorized                     401  unauthorized        no key, or one nobody knows
-|- NotFound                         404  not_found           a task, result or preset that is not there
-|- Cancelled                        409  cancelled           stopped by its owner while it was being drawn
-|- LimitExceeded                    429  limit_exceeded      one of the key's own limits; Retry-After says when
-|- InvalidRequest                   422  invalid_request     names field, value and limit
-|  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format nobody knows
-|- BodyTooSlow                      408  body_too_slow       its upload took too long
+|- Unauthorized                     401  unauthorized        the key is missing or unknown
+|- NotFound                         404  not_found           there is no such task, result or preset
+|- Cancelled                        409  cancelled           its owner stopped the request
+|- LimitExceeded                    429  limit_exceeded      a limit of the key is reached; see Retry-After
+|- InvalidRequest                   422  invalid_request     names the field, its value and what is allowed
+|  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format that does not exist
+|- BodyTooSlow                      408  body_too_slow       the upload took too long
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
-|- Overloaded                       429  overloaded          the queue is full; Retry-After says when
-|- NotReady                         503  not_ready           warming up, draining or stopped
-|- ContentRefused                   422  content_refused     the safety checker flagged the picture
-`- GenerationFailed                 500  generation_failed   this one image; its neighbours are not touched
+|- Overloaded                       429  overloaded          the queue is full; see Retry-After
+|- NotReady                         503  not_ready           the model is warming up, draining or stopped
+|- ContentRefused                   422  content_refused     the safety checker flagged the image
+`- GenerationFailed                 500  generation_failed   this one image failed; its neighbours are not affected
 """
 
-from collections.abc import Mapping
 from typing import ClassVar, Self
 
 
 class DarkroomError(Exception):
-    """Root of the tree. `status` and `code` belong to the class, so they survive a process hop."""
+    """The root of the tree. `status` (HTTP) and `code` belong to the class, so they survive a process hop."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
 
 class ConfigError(DarkroomError):
-    """The configuration cannot be served; the message names the key's path."""
+    """The configuration cannot be served. The message names the key's path."""
 
     code = "invalid_config"
 
 
 class ModelLoadError(ConfigError):
-    """A model's files are missing, broken or refused; the message names the path and the fix."""
+    """A model's files are missing, broken or refused. The message names the path and the fix."""
 
     code = "model_load_failed"
 
 
 class InvalidRequest(DarkroomError):
-    """One field of a request is out of its limit.
+    """One field of a request is not valid.
 
     Args:
-        field: the name the caller used.
-        value: what was sent, shortened where it is long.
-        limit: what would have been accepted, as a sentence without a subject ("must be ...").
+        field: the field's name, as the caller wrote it.
+        value: the value that was sent, shortened where it is long.
+        limit: what is allowed, as a sentence without its subject ("must be ...").
     """
 
     status = 422
@@ -67,23 +66,25 @@ class InvalidRequest(DarkroomError):
 
 
 class UnknownName(InvalidRequest):
-    """A name that is not configured or not known."""
+    """A name that is not configured or does not exist."""
 
     code = "unknown_name"
 
 
 class Unauthorized(DarkroomError):
-    """The request has no key, or one nobody knows."""
+    """The request's key is missing or unknown."""
 
     status = 401
     code = "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__("a valid key is needed: Authorization: Bearer KEY, or Basic with the key's name and the key")
+        super().__init__(
+            "the key is missing or unknown: send Authorization: Bearer KEY, or Basic with the key's name and the key"
+        )
 
 
 class NotFound(DarkroomError):
-    """What was named in the path is not there, or is not the caller's."""
+    """What the path names does not exist, or belongs to another caller."""
 
     status = 404
     code = "not_found"
@@ -97,7 +98,7 @@ class Cancelled(DarkroomError):
 
 
 class LimitExceeded(DarkroomError):
-    """The caller has used up one of its key's limits."""
+    """The caller has reached a limit of its key."""
 
     status = 429
     code = "limit_exceeded"
@@ -140,7 +141,7 @@ class BodyTooLarge(DarkroomError):
 
 
 class Overloaded(DarkroomError):
-    """The queue is full; `retry_after_s` is what the Retry-After header says."""
+    """The queue is full. `retry_after_s` becomes the Retry-After header."""
 
     status = 429
     code = "overloaded"
@@ -154,21 +155,21 @@ class Overloaded(DarkroomError):
 
 
 class NotReady(DarkroomError):
-    """Nothing can be drawn now: the model warms up, drains or has stopped."""
+    """The model cannot draw now: it is warming up, draining or stopped."""
 
     status = 503
     code = "not_ready"
 
 
 class ContentRefused(DarkroomError):
-    """The picture is not shown: the safety checker flagged it, and the model's policy is to refuse."""
+    """The safety checker flagged the image, and the model's policy is to refuse it."""
 
     status = 422
     code = "content_refused"
 
 
 class GenerationFailed(DarkroomError):
-    """This image could not be drawn; the message says why."""
+    """This image could not be drawn. The message says why."""
 
     code = "generation_failed"
 

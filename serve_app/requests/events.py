@@ -1,4 +1,4 @@
-"""What comes out of the engine. No torch: events cross process boundaries."""
+"""What the engine reports of a request. Events cross process boundaries, so they hold no tensors."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from serve_app.requests.image_files import MEDIA_TYPES, ImageFormat
 
 @dataclass(frozen=True)
 class Queued:
-    """Accepted: so many images are to be started first, and that will take about so many seconds."""
+    """The request is accepted: `position` images start before it, in about `estimated_start_s` seconds."""
 
     position: int
     estimated_start_s: float
@@ -15,9 +15,9 @@ class Queued:
 
 @dataclass(frozen=True)
 class Progress:
-    """`step` of `steps` model calls are done; the rest takes about `eta_s` seconds.
+    """`step` of `steps` model calls are done. The rest takes about `eta_s` seconds.
 
-    `preview` is the picture as far as it is known, a file in the request's format and size, where this step has one.
+    `preview` is an intermediate image, a file in the request's format and size; None where this step has none.
     """
 
     step: int
@@ -28,9 +28,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Enough to go on elsewhere: a pass's sampler state after `step_index` model calls and `draws` draws of noise.
+    """Where a pass stands: its sampler state after `step_index` model calls and `draws` draws of noise.
 
-    `state` is float32 of `shape` (slots, c, h, w), row by row. The rest follows from the request.
+    With it, another engine continues the request. `state` holds float32 values of `shape` (slots, c, h, w), row by row.
     """
 
     pass_index: int
@@ -42,7 +42,7 @@ class ResumePoint:
 
 @dataclass(frozen=True)
 class StepTime:
-    """A denoising step: when it began (monotonic clock), seconds it took, its UNet rows, and of how many images."""
+    """A denoising step: when it began (monotonic clock), its seconds, its UNet rows, and the number of their images."""
 
     began: float
     seconds: float
@@ -54,8 +54,8 @@ class StepTime:
 class Timings:
     """Seconds in each phase: waiting for the first step, encoding prompts, denoising, decoding and compressing.
 
-    `device` is the image's share of the denoiser's time: each step's seconds by rows. `steps` are kept only where the
-    request is traced.
+    `device` is the image's share of the denoiser's time: each step's seconds, divided by rows. `steps` are kept for
+    traced requests.
     """
 
     queue: float = 0.0
@@ -67,19 +67,19 @@ class Timings:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Every figure by its name."""
+        """The seconds of each phase, by name."""
         names = ("queue", "encode", "denoise", "decode", "device")
         return {name: getattr(self, name) for name in names}
 
     @property
     def total(self) -> float:
-        """From submission to file."""
+        """Seconds from submission to file."""
         return self.queue + self.encode + self.denoise + self.decode
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """The finished file; `flagged` is the safety checker's verdict, None where none was asked."""
+    """A finished file. `flagged` is the safety checker's verdict; None where no checker looked."""
 
     content: bytes
     format: ImageFormat
@@ -91,15 +91,16 @@ class GeneratedImage:
 
     @property
     def media_type(self) -> str:
-        """For the Content-Type header."""
+        """The value of the Content-Type header."""
         return MEDIA_TYPES[self.format]
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes. `host` and `gpu` tell machines and devices apart, since processes share them; without a GPU it is empty.
+    """Memory of one process and of its machine and GPU, in bytes.
 
-    `ram_used` and `gpu_reserved` are one process's, `gpu_used` everybody's on that device.
+    `host` and `gpu` name the machine and the GPU, since processes share them. `gpu` is empty without a GPU. `ram_used`
+    and `gpu_reserved` are the process's own; `gpu_used` counts all processes on the GPU.
     """
 
     host: str
@@ -112,7 +113,7 @@ class MemoryUse:
 
 
 Event = Queued | Progress | GeneratedImage
-"""What callers hear."""
+"""The events that callers receive."""
 
 ReplicaEvent = Event | ResumePoint
-"""What a replica tells: a checkpoint is for whoever would ask another one to go on."""
+"""The events of a replica. Resume points are for the ingress, which may ask another replica to continue."""
