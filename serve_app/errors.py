@@ -17,6 +17,7 @@ DarkroomError                       500  internal_error
 `- GenerationFailed                 500  generation_failed   this one image failed; its neighbours are not affected
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 
