@@ -16,8 +16,8 @@ from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.models.cpu_threads import claim_cores, run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
-from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
+from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.requests.capabilities import ModelCapabilities
 
 

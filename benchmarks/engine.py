@@ -29,9 +29,9 @@ from serve_app.diffusion.compiler import new_scheduler
 from serve_app.engine.engine import Engine, measure_curve
 from serve_app.engine.step_latency import StepCurve
 from serve_app.models.cpu_threads import run_apart
-from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.models.loading.sources import find_checkpoint
+from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.request import GenerationRequest
 

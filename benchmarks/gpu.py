@@ -15,14 +15,20 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading.load_family import load_family
-from serve_app.models.loading.single_file import LAYOUTS, PIPELINES, clip_tokenizer
+from serve_app.models.load_family import load_family
+from serve_app.models.loading.single_file import LAYOUTS, clip_tokenizer
+from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.resolve import resolve
 
@@ -40,7 +46,7 @@ def save_random(layout: str, folder: Path) -> None:
         name, config = path.parent.name, json.loads(path.read_text())
         made = kinds[name].from_config(config) if name in kinds else texts[name](CLIPTextConfig.from_dict(config))
         parts[name] = made.half()
-    pipeline: Any = PIPELINES[layout]
+    pipeline: Any = StableDiffusionXLPipeline if "text_encoder_2" in parts else StableDiffusionPipeline
     scheduler = json.loads((LAYOUTS / layout / "scheduler" / "scheduler_config.json").read_text())
     parts["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
     parts["tokenizer"] = clip_tokenizer("<|endoftext|>")

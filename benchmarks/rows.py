@@ -20,8 +20,8 @@ from serve_app.config import ModelConfig
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.models.cpu_threads import claim_cores, run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
-from serve_app.models.families.model_family import Conditioning, DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
+from serve_app.models.model_family import Conditioning, DenoisingBatch, ModelFamily, Prompt
 
 EXECUTORS = ("eager", "openvino")
 SIDES, ROWS = (64, 128, 192, 256), (1, 2, 8, 16, 32)

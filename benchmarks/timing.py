@@ -9,7 +9,7 @@ import torch
 
 from serve_app.engine.scheduler import DeadlineOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
-from serve_app.models.families.model_family import Conditioning, DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.model_family import Conditioning, DenoisingBatch, ModelFamily, Prompt
 
 
 class TimedFamily:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serve_app.diffusion.tables import SamplerTables
-from serve_app.models.families.model_family import ModelFamily
+from serve_app.models.model_family import ModelFamily
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest

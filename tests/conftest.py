@@ -8,7 +8,7 @@ import torch
 
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.engine.engine import Engine
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.requests.capabilities import Limits, ModelCapabilities
 from serve_app.requests.params import SamplingParams
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl

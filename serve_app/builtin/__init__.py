@@ -1,4 +1,7 @@
-"""Models that come with the package."""
+"""Models that come with the package: their weights, their model card, and the script that trained them.
+
+How checkpoints are loaded and served lives in models/.
+"""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.init_latents import blank_init
 from serve_app.engine.passes import Callbacks, Pass
 from serve_app.errors import InvalidRequest
-from serve_app.models.families.model_family import ModelFamily
+from serve_app.models.model_family import ModelFamily
 from serve_app.requests.events import ResumePoint
 from serve_app.requests.request import GenerationRequest, InitImage
 

@@ -16,7 +16,7 @@ from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.step import step
 from serve_app.engine.trajectory import DecodeJob, PendingRequest, Preview, Trajectory
 from serve_app.models.cpu_threads import claim_cores
-from serve_app.models.families.model_family import Conditioning, ModelFamily, Prompt
+from serve_app.models.model_family import Conditioning, ModelFamily, Prompt
 from serve_app.requests.events import StepTime, Timings
 
 log = logging.getLogger("darkroom.engine")

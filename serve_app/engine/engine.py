@@ -25,8 +25,8 @@ from serve_app.engine.vae_worker import VaeWorker
 from serve_app.errors import DarkroomError, GenerationFailed, NotReady
 from serve_app.models.cpu_threads import run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
-from serve_app.models.families.model_family import DenoisingBatch, ModelFamily, Prompt
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
+from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.models.preview_decoder import choose_preview_decoder
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import GeneratedImage, MemoryUse, Queued, ResumePoint

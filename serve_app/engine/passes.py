@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from serve_app.diffusion.table import SamplerTable
 from serve_app.engine.image_future import ImageFuture
-from serve_app.models.families.model_family import Prompt
+from serve_app.models.model_family import Prompt
 from serve_app.requests.events import Progress, ResumePoint, Timings
 from serve_app.requests.request import CallerContext, GenerationRequest
 

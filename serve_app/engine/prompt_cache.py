@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from serve_app.models.families.model_family import Conditioning, ModelFamily, Prompt
+from serve_app.models.model_family import Conditioning, ModelFamily, Prompt
 
 
 class PromptCache:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from serve_app.diffusion.guidance import guide
 from serve_app.diffusion.table import advance
 from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
-from serve_app.models.families.model_family import DenoisingBatch, ModelFamily
+from serve_app.models.model_family import DenoisingBatch, ModelFamily
 
 
 @dataclass(frozen=True)

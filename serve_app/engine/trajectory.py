@@ -10,7 +10,7 @@ import torch
 
 from serve_app.engine.init_latents import Source, Start
 from serve_app.engine.passes import Pass
-from serve_app.models.families.model_family import Conditioning
+from serve_app.models.model_family import Conditioning
 from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
 from serve_app.requests.request import InitImage
 

@@ -18,7 +18,7 @@ from serve_app.engine.passes import Pass
 from serve_app.engine.trajectory import DecodeJob, EncodeJob, PendingRequest, Preview
 from serve_app.errors import GenerationFailed
 from serve_app.models.cpu_threads import claim_cores
-from serve_app.models.families.model_family import ModelFamily
+from serve_app.models.model_family import ModelFamily
 from serve_app.models.preview_decoder import PreviewDecoder
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.image_files import encode_image
@@ -143,7 +143,7 @@ class VaeWorker:
     def _preview(self, preview: Preview) -> None:
         """Where it cannot be painted it is progress without a picture: the image does not depend on it."""
         try:
-            self._compressors.submit(self._show, preview, self._preview_decoder.paint(preview.latents))
+            self._compressors.submit(self._show, preview, self._preview_decoder.decode(preview.latents))
         except RuntimeError as error:
             log.warning("a preview failed", exc_info=error)
             preview.pass_.tell(preview.progress)

@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL
 
 @dataclass(frozen=True, eq=False)
 class LatentDistribution:
-    """A picture as the VAE sees it: `mean` and `std` (c, h, w) float32, scaled as the UNet wants latents.
+    """An image as the VAE encodes it: `mean` and `std` (c, h, w) float32, scaled as the UNet wants latents.
 
-    `std` is None for latents that are known exactly; then there is nothing to draw.
+    `std` is None for latents that are known exactly: then there is nothing to sample.
     """
 
     mean: torch.Tensor
@@ -23,11 +23,11 @@ class LatentDistribution:
 
 
 class Autoencoder:
-    """A VAE and its constants.
+    """A VAE and its constants: `scale_factor` pixels to a latent pixel, and `latent_channels`.
 
     Args:
         vae: the module; its own dtype is used.
-        tile: pictures wider or higher than this many pixels are encoded and decoded in overlapping tiles.
+        tile: images wider or higher than this many pixels are encoded and decoded in overlapping tiles.
     """
 
     def __init__(self, vae: AutoencoderKL, tile: int | None = None) -> None:
@@ -41,12 +41,12 @@ class Autoencoder:
             vae.tile_latent_min_size = tile // self.scale_factor
 
     def encode(self, pixels: torch.Tensor) -> list[LatentDistribution]:
-        """Pictures (n, H, W, 3) in -1..1 to their distributions, one by one: the result depends on the batch."""
-        pictures = pixels.permute(0, 3, 1, 2).to(self._vae.device, self._vae.dtype)
-        posteriors = [self._vae.encode(picture[None], return_dict=False)[0] for picture in pictures]
+        """Images (n, H, W, 3) in -1..1 to their distributions. One by one, because the result depends on the batch."""
+        images = pixels.permute(0, 3, 1, 2).to(self._vae.device, self._vae.dtype)
+        posteriors = [self._vae.encode(image[None], return_dict=False)[0] for image in images]
         return [
-            LatentDistribution(self._scaling * seen.mean[0].float(), self._scaling * seen.std[0].float())
-            for seen in posteriors
+            LatentDistribution(mean=self._scaling * one.mean[0].float(), std=self._scaling * one.std[0].float())
+            for one in posteriors
         ]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What running on a CPU asks of the process: threads, memory, and where torch may be called from."""
+"""How a process runs torch on a CPU: threads, cores and memory."""
 
 import ctypes
 import os
@@ -16,14 +16,14 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 
 
 def count_cores(wanted: int | None) -> int:
-    """The cores to use: as configured, else all. Not what torch says, which differs by thread and under Ray is one."""
+    """The number of cores to use: as configured, else all. Torch's own count differs by thread, and is 1 under Ray."""
     return wanted or os.cpu_count() or 1
 
 
 def prepare_cpu(threads: int) -> None:
-    """Let torch use `threads` cores, and let the allocator keep what torch frees.
+    """Let torch use `threads` cores, and let the allocator keep the memory that torch frees.
 
-    By default glibc hands large tensors back to the system at once and pays for the same pages again in the next layer:
+    By default glibc returns large tensors to the system at once and faults the same pages in again for the next layer:
     10,000 page faults a forward, a fifth of its time.
     """
     torch.set_num_threads(threads)
@@ -39,20 +39,20 @@ def prepare_cpu(threads: int) -> None:
 
 
 def run_apart(work: Callable[[], Result]) -> Result:
-    """Do `work` in a thread that ends with it.
+    """Do `work` in a thread of its own, which ends with it.
 
-    Every thread that has run a parallel operator keeps a pool of OpenMP workers as long as it lives; with more workers
-    than cores OpenMP stops spinning and sleeps at each barrier, and everything takes half as long again.
+    A thread that has run a parallel operator keeps a pool of OpenMP workers as long as it lives. With more workers than
+    cores OpenMP sleeps at each barrier instead of spinning, and every forward takes half as long again.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()
 
 
 def claim_cores(device: torch.device, threads: int) -> None:
-    """On a CPU, give the calling thread `threads` cores for torch; a thread with one keeps no pool.
+    """On a CPU, let the calling thread use `threads` cores for torch; a thread with one core keeps no pool.
 
-    It also becomes what threads get that have not run torch yet: the last to claim should be the one with most.
+    Threads that have not run torch yet get the same number, so the thread with the most cores should claim last.
     """
     if device.type == "cpu":
-        torch.get_num_threads()  # at its first use of torch a thread takes what was claimed last, by whomever
+        torch.get_num_threads()  # a thread's first use of torch resets it to what was claimed last, by any thread
         torch.set_num_threads(threads)

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessorPil
 
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading.load_family import choose_device
+from serve_app.models.loading.devices import choose_device
 from serve_app.models.loading.sources import find_part
 
 
 class SafetyChecker:
-    """Tells which pictures it would not show.
+    """Flags images that should not be shown.
 
     Args:
         source: its directory (config, weights, preprocessor config) or hub id.
@@ -29,16 +29,15 @@ class SafetyChecker:
             checker: Any = StableDiffusionSafetyChecker.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True
             )
-            self._processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+            self._processor: Any = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
             raise ModelLoadError(f"safety.checker: {folder} cannot be loaded ({error})") from error
         self._checker: Any = checker.to(self._device).eval()
 
     @torch.inference_mode()
     def flags(self, images: Sequence[Image.Image]) -> list[bool]:
-        """One verdict for each picture: True where it is flagged."""
-        seen = self._processor(list(images), return_tensors="pt").pixel_values.to(self._device)
-        blanks = [
-            np.zeros((1, 1, 3), np.float32) for _ in images
-        ]  # it blackens what it flags, here nothing that counts
-        return [bool(flag) for flag in self._checker(clip_input=seen, images=blanks)[1]]
+        """One verdict for each image: True where it is flagged."""
+        inputs = self._processor(list(images), return_tensors="pt").pixel_values.to(self._device)
+        # The checker blacks out flagged images; pass dummies.
+        dummies = [np.zeros((1, 1, 3), np.float32) for _ in images]
+        return [bool(flag) for flag in self._checker(clip_input=inputs, images=dummies)[1]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.engine.engine import Engine
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from tests.conftest import tiny_config
 from tests.engine.spied import Spied
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from serve_app.models.families.model_family import DenoisingBatch, Prompt
+from serve_app.models.model_family import DenoisingBatch, Prompt
 
 
 class Spied:

@@ -3,7 +3,7 @@
 import torch
 
 from serve_app.engine.engine import Engine
-from serve_app.models.families.model_family import DenoisingBatch
+from serve_app.models.model_family import DenoisingBatch
 from serve_app.requests.params import HiresParams
 from tests.compare_images import difference, pixels
 from tests.engine.spied import Spied, hold

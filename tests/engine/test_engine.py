@@ -11,8 +11,8 @@ import torch
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
-from serve_app.models.families.model_family import DenoisingBatch
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
+from serve_app.models.model_family import DenoisingBatch
 from serve_app.requests.events import Progress
 from serve_app.requests.params import GenerationParams
 from tests.compare_images import difference, pixels

@@ -24,7 +24,7 @@ from PIL import Image
 from serve_app.diffusion.compiler import new_scheduler
 from serve_app.diffusion.noise import vary
 from serve_app.engine.engine import Engine
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.requests.params import HiresParams
 from serve_app.requests.request import GenerationRequest
 from tests.compare_images import load_pipeline, pixels

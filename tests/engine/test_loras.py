@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError, UnknownName
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.requests.request import GenerationRequest, LoraWeight
 from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
 from tests.conftest import tiny_config

@@ -13,7 +13,7 @@ from diffusers.image_processor import VaeImageProcessor
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError
-from serve_app.models.tiny_decoder import load_tiny_decoder
+from serve_app.models.preview_decoder import load_tiny_decoder
 from serve_app.requests.events import Progress
 from serve_app.requests.request import CallerContext
 from tests.compare_images import pixels
@@ -49,15 +49,15 @@ def test_a_configured_decoder_draws_the_previews_and_not_the_picture(tiny_sd: Pa
     assert not any(np.array_equal(one, other) for one, other in zip(mapped, decoded, strict=True))
 
 
-def test_the_decoder_paints_what_diffusers_does(tmp_path: Path) -> None:
+def test_the_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
     source = save_tiny(tmp_path)
     latents = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1))
-    painted = load_tiny_decoder(source, 4, CPU, torch.float32).paint(latents)
+    decoded_here = load_tiny_decoder(source, 4, CPU, torch.float32).decode(latents)
     with torch.inference_mode():
         tiny: Any = AutoencoderTiny.from_pretrained(source)
         decoded = tiny.decode(latents[None]).sample
     expected: Any = VaeImageProcessor().postprocess(decoded, output_type="np")
-    assert np.abs(painted - 255 * expected[0]).max() <= 0.5001
+    assert np.abs(decoded_here - 255 * expected[0]).max() <= 0.5001
 
 
 def test_a_preview_that_fails_is_progress_without_a_picture(tiny_sd: Path) -> None:
@@ -73,14 +73,14 @@ def test_a_preview_that_fails_is_progress_without_a_picture(tiny_sd: Path) -> No
 class Spoiled:
     """A decoder without memory."""
 
-    def paint(self, latents: torch.Tensor) -> np.ndarray:
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
         raise torch.OutOfMemoryError
 
 
 def test_what_is_no_fitting_decoder_is_refused_at_start(tmp_path: Path) -> None:
     source = save_tiny(tmp_path, channels=16)
-    with pytest.raises(ModelLoadError, match=r"preview: .* decodes 16 latent channels, the model has 4"):
+    with pytest.raises(ModelLoadError, match=r"preview: .* the model's 4 latent channels, and .* decodes 16"):
         load_tiny_decoder(source, 4, CPU, torch.float32)
     (tmp_path / "one.safetensors").write_bytes(b"")
-    with pytest.raises(ModelLoadError, match=r"preview: .*one\.safetensors is a file: give the diffusers directory"):
+    with pytest.raises(ModelLoadError, match=r"preview: .*diffusers directory .*one\.safetensors is a file"):
         load_tiny_decoder(str(tmp_path / "one.safetensors"), 4, CPU, torch.float32)

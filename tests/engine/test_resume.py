@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.engine.engine import Engine
 from serve_app.errors import GenerationFailed
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.requests.events import ResumePoint
 from serve_app.requests.params import HiresParams
 from tests.compare_images import pixels

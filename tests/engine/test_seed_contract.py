@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.engine.engine import Engine
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.request import GenerationRequest
 from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
 from tests.conftest import tiny_config
 from tests.engine.tiny_requests import request

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.models.text.chunks import tokenize
 from tests.checkpoints import make_tokenizer
 from tests.conftest import tiny_config
@@ -30,19 +30,19 @@ def refusal(source: Path | str, **options: object) -> str:
 
 
 def test_a_missing_directory_is_named() -> None:
-    assert "source: /no/such/model is not there" in refusal("/no/such/model")
-    assert "none of builtin:emoji" in refusal("builtin:photos")
+    assert "source: /no/such/model does not exist" in refusal("/no/such/model")
+    assert "source: must be one of builtin:emoji, a path or a hub id, got builtin:photos" in refusal("builtin:photos")
 
 
 def test_a_directory_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
-    assert f"{tmp_path}/model_index.json is missing" in refusal(tmp_path)
+    assert f"{tmp_path}/model_index.json does not exist" in refusal(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
-    assert "is no JSON" in refusal(tmp_path)
+    assert "must hold JSON" in refusal(tmp_path)
 
 
 def test_an_unknown_pipeline_is_named_with_those_we_know(broken: Path) -> None:
     (broken / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    assert "_class_name 'FluxPipeline' is none of StableDiffusionPipeline" in refusal(broken)
+    assert "_class_name must be one of StableDiffusionPipeline, " in refusal(broken)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -72,7 +72,7 @@ def test_pickled_weights_are_refused_unless_allowed(broken: Path) -> None:
 def test_a_device_that_is_not_there_is_named(tiny_sd: Path) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("this machine has one")
-    assert "device: mps" in refusal(tiny_sd, device="mps")
+    assert "device: torch finds no mps device here; use one of auto, " in refusal(tiny_sd, device="mps")
 
 
 def test_prompts_are_cut_into_chunks_of_75_tokens() -> None:

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError
-from serve_app.models.loading.load_family import load_family
+from serve_app.models.load_family import load_family
 from serve_app.models.loading.single_file import LAYOUTS, clip_tokenizer
 from tests.compare_images import difference
 from tests.conftest import tiny_config
@@ -55,11 +55,11 @@ def test_what_cannot_be_read_is_refused_by_name(tiny_sd: Path, tmp_path: Path) -
     with pytest.raises(ModelLoadError, match=r"cut\.safetensors cannot be read"):
         load_family(tiny_config(cut))
     alien = shutil.copy(next((tiny_sd / "unet").glob("*.safetensors")), tmp_path / "alien.safetensors")
-    with pytest.raises(ModelLoadError, match="keys of no known family: say family:, one of stable-diffusion"):
+    with pytest.raises(ModelLoadError, match="keys of no known family: name it with family:, one of stable-diffusion"):
         load_family(tiny_config(alien))
     pickled = tmp_path / "model.ckpt"
     pickled.write_bytes(b"x")
-    with pytest.raises(ModelLoadError, match=r"model\.ckpt is no \.safetensors file"):
+    with pytest.raises(ModelLoadError, match=r"model\.ckpt must be a \.safetensors file"):
         load_family(tiny_config(pickled))
 
 

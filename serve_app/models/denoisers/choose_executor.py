@@ -1,4 +1,4 @@
-"""The executors by their names in a config."""
+"""The executor that a config names."""
 
 from diffusers import UNet2DConditionModel
 
@@ -9,13 +9,15 @@ from serve_app.models.denoisers.executor import CompiledExecutor, EagerExecutor,
 
 
 def choose_executor(name: str, unet: UNet2DConditionModel, cores: int) -> Executor:
-    """The executor of that name; raises ModelLoadError where it is not installed or not for the UNet's device."""
+    """The executor `name`. Raises ModelLoadError where it is not installed, or does not run on the UNet's device."""
     if name == "compiled":
         return CompiledExecutor(unet)
     if name == "eager":
         return EagerExecutor(unet)
     if unet.device.type != "cpu":
-        raise ModelLoadError(f"executor: openvino runs on the CPU, and device is {unet.device.type}")
+        raise ModelLoadError(
+            f"executor: openvino runs on the CPU only, and device is {unet.device.type}; use eager or compiled"
+        )
     try:
         from serve_app.models.denoisers.openvino_executor import OpenVINOExecutor
     except ImportError as error:
@@ -26,5 +28,8 @@ def choose_executor(name: str, unet: UNet2DConditionModel, cores: int) -> Execut
 
 
 def torch_cores(config: ModelConfig) -> int:
-    """What the thread that calls the executor should claim: beside OpenVINO's own threads torch's would only spin."""
+    """The cores that the thread which calls the executor should claim.
+
+    One for OpenVINO: it has threads of its own, beside which torch's would only spin.
+    """
     return 1 if config.executor == "openvino" and not config.loras else count_cores(config.cpu_threads)

@@ -1,4 +1,4 @@
-"""What runs the denoiser: one method, so that torch eager, compiled torch and other runtimes are interchangeable."""
+"""What runs the denoiser: one method, so that eager torch, compiled torch and other runtimes are interchangeable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UNetInputs:
     """The tensors of one UNet call; `added` is SDXL's `added_cond_kwargs`, empty elsewhere."""
 
@@ -23,8 +23,8 @@ class UNetInputs:
 class Executor(Protocol):
     """Runs a UNet."""
 
-    def run(self, inputs: UNetInputs, plain: bool) -> torch.Tensor:
-        """The model output, (rows, c, h, w) in the latents' dtype; `plain` where no row's LoRA hooks the layers."""
+    def run(self, inputs: UNetInputs, no_lora: bool) -> torch.Tensor:
+        """The model output, (rows, c, h, w) in the latents' dtype; `no_lora` where no row uses a LoRA."""
         ...
 
 
@@ -35,7 +35,7 @@ class EagerExecutor:
         self._unet: Any = unet
         self._dtype = unet.dtype
 
-    def run(self, inputs: UNetInputs, plain: bool) -> torch.Tensor:
+    def run(self, inputs: UNetInputs, no_lora: bool) -> torch.Tensor:
         """See `Executor`."""
         return self._call(self._unet, inputs)
 
@@ -53,35 +53,36 @@ class EagerExecutor:
 
 
 class CompiledExecutor(EagerExecutor):
-    """torch.compile, one graph for each power of two of rows; rows with LoRAs run eagerly, their hooks are Python.
+    """torch.compile, with one graph for each power of two of rows.
 
-    Warm-up, which measures 1, 2, 4 ... rows, is when the graphs of the model's native size are made.
+    Batches with LoRAs run eagerly, because LoRAs are Python hooks. The graphs of the native size are compiled at
+    warm-up, which measures 1, 2, 4 ... rows.
     """
 
     def __init__(self, unet: UNet2DConditionModel, backend: str = "inductor") -> None:
         super().__init__(unet)
         self._compiled: Any = torch.compile(unet, dynamic=False, backend=backend)
 
-    def run(self, inputs: UNetInputs, plain: bool) -> torch.Tensor:
+    def run(self, inputs: UNetInputs, no_lora: bool) -> torch.Tensor:
         """See `Executor`."""
-        if not plain:
+        if not no_lora:
             return self._call(self._unet, inputs)
         rows = len(inputs.latents)
         return self._call(self._compiled, pad_rows(inputs, 1 << (rows - 1).bit_length()))[:rows]
 
 
 def pad_rows(inputs: UNetInputs, rows: int) -> UNetInputs:
-    """The inputs with their first row repeated at the end, up to `rows`."""
+    """The inputs, filled up to `rows` rows with copies of the first."""
     missing = rows - len(inputs.latents)
 
     def pad(tensor: torch.Tensor) -> torch.Tensor:
         return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
     return UNetInputs(
-        pad(inputs.latents),
-        pad(inputs.timesteps),
-        pad(inputs.prompt_embeds),
-        None if inputs.prompt_mask is None else pad(inputs.prompt_mask),
-        None if inputs.timestep_cond is None else pad(inputs.timestep_cond),
-        {name: pad(tensor) for name, tensor in inputs.added.items()},
+        latents=pad(inputs.latents),
+        timesteps=pad(inputs.timesteps),
+        prompt_embeds=pad(inputs.prompt_embeds),
+        prompt_mask=None if inputs.prompt_mask is None else pad(inputs.prompt_mask),
+        timestep_cond=None if inputs.timestep_cond is None else pad(inputs.timestep_cond),
+        added={name: pad(tensor) for name, tensor in inputs.added.items()},
     )

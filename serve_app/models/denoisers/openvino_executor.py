@@ -1,4 +1,4 @@
-"""The UNet on OpenVINO's CPU plugin: at few rows about twice as fast as torch's operators, at many as fast."""
+"""The UNet on OpenVINO's CPU plugin: about twice as fast as torch for few rows, as fast for many."""
 
 import copy
 import warnings
@@ -15,26 +15,26 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"
 
 
 class OpenVINOExecutor(EagerExecutor):
-    """Any number of rows, any size, with and without a prompt mask: one graph. Rows with LoRAs run on torch.
+    """One graph for any number of rows, any size, with and without a prompt mask. Batches with LoRAs run on torch.
 
-    It computes in the UNet's own dtype; with `float32` it draws what torch draws.
+    It computes in the UNet's own dtype; in float32 its results are torch's, to about 1e-4.
     """
 
     def __init__(self, unet: UNet2DConditionModel, threads: int) -> None:
         super().__init__(unet)
         traced = _Traced(copy.deepcopy(unet).float())
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it traces, as OpenVINO's own exporters do
+            warnings.simplefilter("ignore")  # tracing warns about constants; OpenVINO's own exporters trace too
             model = openvino.convert_model(traced, example_input=traced.example())
         self._names = [name for name, _ in traced.inputs]
         options = {"INFERENCE_PRECISION_HINT": PRECISIONS[unet.dtype], "INFERENCE_NUM_THREADS": threads}
         compiled = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **options})
         self._request = compiled.create_infer_request()
 
-    def run(self, inputs: UNetInputs, plain: bool) -> torch.Tensor:
+    def run(self, inputs: UNetInputs, no_lora: bool) -> torch.Tensor:
         """See `Executor`."""
-        if not plain:
-            return super().run(inputs, plain)
+        if not no_lora:
+            return super().run(inputs, no_lora)
         given = {
             "latents": inputs.latents,
             "timesteps": inputs.timesteps,
@@ -51,7 +51,7 @@ class OpenVINOExecutor(EagerExecutor):
 
 
 class _Traced(torch.nn.Module):
-    """The UNet with its inputs in a fixed order."""
+    """The UNet with its inputs as positional arguments, in a fixed order."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class _Traced(torch.nn.Module):
             self.inputs += [("text_embeds", (width,)), ("time_ids", (ids,))]
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Tensors of the right shapes."""
+        """Tensors of the shapes to trace with."""
         return tuple(torch.ones(TRACED_ROWS, *shape) for _, shape in self.inputs)
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """(rows, c, h, w)."""
+        """The model output, (rows, c, h, w)."""
         given = dict(zip((name for name, _ in self.inputs), tensors, strict=True))
         latents, timesteps, embeds, mask = (given.pop(name) for name, _ in self.inputs[:4])
         condition = given.pop("timestep_cond", None)

@@ -1,4 +1,4 @@
-"""A UNet with what every family asks of it: prompts stacked, LoRAs applied by row, distilled guidance embedded."""
+"""A UNet over unlike rows: prompts are stacked, LoRAs applied per row, distilled guidance scales embedded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from diffusers import UNet2DConditionModel
 
 from serve_app.diffusion.guidance import embed_guidance_scale
 from serve_app.models.denoisers.executor import Executor, UNetInputs
-from serve_app.models.families.model_family import DenoisingBatch
 from serve_app.models.lora.lora_layers import LoraLayers
+from serve_app.models.model_family import DenoisingBatch
 from serve_app.models.text.chunks import stack_prompts
 
 
@@ -26,7 +26,7 @@ class UNet:
 
     @property
     def distilled(self) -> bool:
-        """Whether the guidance scale is an input."""
+        """Whether the guidance scale is an input of the UNet."""
         return self._guidance_width is not None
 
     def predict(self, batch: DenoisingBatch, added: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -34,9 +34,16 @@ class UNet:
         embeds, mask = stack_prompts([row.prompt_embeds for row in batch.conditioning])
         width = self._guidance_width
         embedded = None if width is None else embed_guidance_scale(batch.guidance_scale, width)
-        inputs = UNetInputs(batch.latents, batch.timesteps, embeds, mask, embedded, added)
+        inputs = UNetInputs(
+            latents=batch.latents,
+            timesteps=batch.timesteps,
+            prompt_embeds=embeds,
+            prompt_mask=mask,
+            timestep_cond=embedded,
+            added=added,
+        )
         loras = [row.loras for row in batch.conditioning]
         if self._lora_layers is None or not any(loras):
-            return self._executor.run(inputs, plain=True)
+            return self._executor.run(inputs, no_lora=True)
         with self._lora_layers.rows(loras):
-            return self._executor.run(inputs, plain=False)
+            return self._executor.run(inputs, no_lora=False)

@@ -1,64 +1,30 @@
 """Stable Diffusion 1.x and 2.x, their inpainting and distilled descendants, and the built-in model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.denoisers.unet import UNet
-from serve_app.models.families.model_family import Conditioning, DenoisingBatch, Prompt
+from serve_app.models.families.unet_family import UNetFamily
 from serve_app.models.loading.checkpoint import Checkpoint
-from serve_app.models.lora.lora_layers import LoraStore
+from serve_app.models.model_family import Conditioning, Prompt
 from serve_app.models.text.chunks import apply_weights, join_chunks
 from serve_app.models.text.clip_encoder import TextEncoder
 
 
-@dataclass(frozen=True)
-class StableDiffusion:
+@dataclass(frozen=True, kw_only=True)
+class StableDiffusion(UNetFamily):
     """One CLIP text encoder, one UNet, one VAE; a `ModelFamily`."""
 
     text: TextEncoder
-    unet: UNet
-    autoencoder: Autoencoder
-    loras: LoraStore
-    scheduler_config: Mapping[str, object]
-    device: torch.device
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint) -> "StableDiffusion":
-        """Load every part; raises ModelLoadError."""
-        unet = checkpoint.load(UNet2DConditionModel, "unet")
-        tokenizer = checkpoint.load_tokenizer("tokenizer")
-        text_encoder = checkpoint.load(CLIPTextModel, "text_encoder")
-        checkpoint.load_embeddings((tokenizer, text_encoder))
-        loras = checkpoint.load_loras({"unet": unet, "text_encoder": text_encoder})
-        hooked = bool(checkpoint.config.loras)
-        return cls(
-            text=TextEncoder(tokenizer, text_encoder, "text_encoder", hooked),
-            unet=UNet(unet, checkpoint.choose_executor(unet), hooked),
-            autoencoder=checkpoint.load_autoencoder(),
-            loras=loras,
-            scheduler_config=checkpoint.scheduler_config(),
-            device=checkpoint.device,
-        )
 
     @property
-    def mask_channels(self) -> int:
+    def max_clip_skip(self) -> int:
         """See `ModelFamily`."""
-        return self.unet.mask_channels
-
-    @property
-    def distilled(self) -> bool:
-        """See `ModelFamily`."""
-        return self.unet.distilled
-
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """See `ModelFamily`."""
-        for prompt in prompts:
-            self.loras.activate(prompt.loras)
+        return self.text.num_layers - 1
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
@@ -74,8 +40,21 @@ class StableDiffusion:
             ]
         )
         embeds = join_chunks(apply_weights(states, chunks), [len(row) for row in rows])
-        return [Conditioning(embed, None, used) for embed, used in zip(embeds, active, strict=True)]
+        return [Conditioning(prompt_embeds=embed, loras=used) for embed, used in zip(embeds, active, strict=True)]
 
-    def predict(self, batch: DenoisingBatch) -> torch.Tensor:
-        """See `ModelFamily`."""
-        return self.unet.predict(batch, {})
+
+def load(checkpoint: Checkpoint) -> StableDiffusion:
+    """Load every part. Raises ModelLoadError."""
+    unet = checkpoint.load(UNet2DConditionModel, "unet")
+    tokenizer = checkpoint.load_tokenizer("tokenizer")
+    text_encoder = checkpoint.load(CLIPTextModel, "text_encoder")
+    checkpoint.load_embeddings((tokenizer, text_encoder))
+    lora_layers = bool(checkpoint.config.loras)
+    return StableDiffusion(
+        text=TextEncoder(tokenizer, text_encoder, "text_encoder", lora_layers),
+        unet=UNet(unet, checkpoint.choose_executor(unet), lora_layers),
+        autoencoder=checkpoint.load_autoencoder(),
+        loras=checkpoint.load_loras({"unet": unet, "text_encoder": text_encoder}),
+        scheduler_config=checkpoint.scheduler_config(),
+        device=checkpoint.device,
+    )

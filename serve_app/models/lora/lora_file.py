@@ -1,4 +1,4 @@
-"""A LoRA's file, in diffusers', PEFT's or kohya's layout, to a `Lora` that fits the model."""
+"""Read a LoRA's file, in diffusers', PEFT's or kohya's layout, into a `Lora` that fits the model."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,13 +17,13 @@ from serve_app.models.lora.lora_layers import Lora, LowRank, adaptable_layers
 
 HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
 RETIRED_PREFIX = ".text_model."
-"""Files name the text encoder's layers as transformers 4 did."""
+"""Files name the text encoder's layers as transformers 4 named them."""
 
 
 def read_lora(name: str, path: Path, parts: Mapping[str, nn.Module], device: torch.device, dtype: torch.dtype) -> Lora:
-    """Load the file for a model of these `parts` (`unet`, `text_encoder` ...); raises ModelLoadError."""
+    """Read the file for a model of these `parts` (`unet`, `text_encoder` ...). Raises ModelLoadError."""
     if not path.is_file():
-        raise ModelLoadError(f"loras.{name}: {path} is no file")
+        raise ModelLoadError(f"loras.{name}: {path} does not exist; it must be a .safetensors file")
     try:
         weights, alphas = _to_peft(load_file(path), parts["unet"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -31,25 +31,31 @@ def read_lora(name: str, path: Path, parts: Mapping[str, nn.Module], device: tor
     known: dict[str, nn.Linear | nn.Conv2d] = {}
     for part, module in parts.items():
         known |= adaptable_layers(module, part)
+    layers: dict[str, LowRank] = {}
+    for key, pair in _pair_halves(f"loras.{name}: {path}", weights).items():
+        layer = key if key in known else key.replace(RETIRED_PREFIX, ".", 1)
+        if layer not in known or set(pair) != {"A", "B"} or not _fits(known[layer], pair["A"], pair["B"]):
+            raise ModelLoadError(f"loras.{name}: {path} does not fit this model at {key}")
+        scale = alphas.get(key, float(len(pair["A"]))) / len(pair["A"])
+        up = (pair["B"].float() * scale).to(device, dtype)
+        layers[layer] = LowRank(down=pair["A"].to(device, dtype), up=up)
+    return Lora(name=name, layers=layers)
+
+
+def _pair_halves(file: str, weights: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Each layer's `A` and `B` tensors; `file` is what errors call it."""
     halves: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in weights.items():
         match = HALF.fullmatch(key)
         if match is None:
-            raise ModelLoadError(f"loras.{name}: {path} holds {key}, which is no low-rank update that is known here")
+            raise ModelLoadError(f"{file} must hold low-rank updates (lora_A and lora_B) only, and it holds {key}")
         halves.setdefault(match[1], {})[match[2]] = tensor
-    layers: dict[str, LowRank] = {}
-    for path_in_file, pair in halves.items():
-        layer = path_in_file if path_in_file in known else path_in_file.replace(RETIRED_PREFIX, ".", 1)
-        if layer not in known or set(pair) != {"A", "B"} or not _fits(known[layer], pair["A"], pair["B"]):
-            raise ModelLoadError(f"loras.{name}: {path} does not fit this model at {path_in_file}")
-        scale = alphas.get(path_in_file, float(len(pair["A"]))) / len(pair["A"])
-        layers[layer] = LowRank(pair["A"].to(device, dtype), (pair["B"].float() * scale).to(device, dtype))
-    return Lora(name, layers)
+    return halves
 
 
 def _to_peft(weights: dict[str, torch.Tensor], unet: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Any layout to PEFT's keys, and alphas by layer."""
-    found, network_alphas = StableDiffusionXLPipeline.lora_state_dict(weights, unet_config=unet.config)[:2]
+    """Weights in any layout, to weights by PEFT's keys and alphas by layer."""
+    found, network_alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(weights, unet_config=unet.config)[:2]
     alphas = _rename({key.removesuffix(".alpha"): float(alpha) for key, alpha in (network_alphas or {}).items()})
     return _rename(found), {key.removesuffix(".lora_A.weight"): alpha for key, alpha in alphas.items()}
 
@@ -68,7 +74,7 @@ def _rename(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fits(layer: nn.Linear | nn.Conv2d, down: torch.Tensor, up: torch.Tensor) -> bool:
-    """Whether the shapes are the layer's; a convolution's `up` is 1 x 1."""
+    """Whether the shapes fit the layer; a convolution's `up` is 1 x 1."""
     weight = layer.weight
     if down.dim() != weight.dim() or up.dim() != weight.dim():
         return False

@@ -1,11 +1,10 @@
-"""LoRAs by row: rows of one forward may use different ones, several with their own weights, or none.
+"""LoRAs per row: rows of one forward may use different LoRAs, several at once, or none.
 
 Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (arXiv 2106.09685). Nothing is merged into the weights:
-a layer's output gets `weight * up(down(x))` for just those rows that asked, so the others are exactly what they were.
+a layer's output gets `weight * up(down(x))` in the rows that use the LoRA; the other rows do not change by a bit.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ class LowRank:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of both."""
+        """Memory of both tensors."""
         return self.down.nbytes + self.up.nbytes
 
 
@@ -38,17 +37,17 @@ class Lora:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of all layers."""
+        """Memory of all tensors."""
         return sum(layer.num_bytes for layer in self.layers.values())
 
 
 ActiveLora = tuple[Lora, float]
-"""A LoRA and the weight a row gives it."""
+"""A LoRA and its weight in one row."""
 
 
 @dataclass(frozen=True)
 class _Use:
-    """Who uses one LoRA in the forward under way: row indices and weights, both (uses,)."""
+    """The rows that use one LoRA in the current forward: row indices and weights, both (uses,)."""
 
     layers: Mapping[str, LowRank]
     rows: torch.Tensor
@@ -56,7 +55,7 @@ class _Use:
 
 
 class LoraLayers:
-    """Hooks the linear and convolution layers of `module`; `part` is its prefix in `Lora.layers`."""
+    """Hooks on the linear and convolution layers of `module`; `part` is its prefix in `Lora.layers`."""
 
     def __init__(self, module: nn.Module, part: str) -> None:
         self._uses: list[_Use] = []
@@ -66,7 +65,7 @@ class LoraLayers:
 
     @contextmanager
     def rows(self, loras: Sequence[Sequence[ActiveLora]]) -> Iterator[None]:
-        """While inside, row i of every layer's input gets the updates of `loras[i]`."""
+        """Inside this context, row i of every layer's output gets the updates of `loras[i]`."""
         named = {id(lora): lora for row in loras for lora, _ in row}
         self._uses = [self._use(lora, loras) for lora in named.values()]
         try:
@@ -78,7 +77,7 @@ class LoraLayers:
         pairs = [(index, weight) for index, row in enumerate(loras) for used, weight in row if used is lora]
         rows = torch.tensor([index for index, _ in pairs]).to(self._device, non_blocking=True)
         weights = torch.tensor([weight for _, weight in pairs]).to(self._device, non_blocking=True)
-        return _Use(lora.layers, rows, weights)
+        return _Use(layers=lora.layers, rows=rows, weights=weights)
 
     def _add_updates(self, path: str, layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
         for use in self._uses:
@@ -99,38 +98,7 @@ def _update(layer: nn.Module, update: LowRank, inputs: torch.Tensor) -> torch.Te
 
 
 def adaptable_layers(module: nn.Module, part: str) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers a LoRA can change, by path."""
+    """The layers that a LoRA can change, by path."""
     return {
         f"{part}.{name}": layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
     }
-
-
-class LoraStore:
-    """Loads LoRAs by name and keeps the most recently used, up to `max_bytes`; thread-safe.
-
-    Args:
-        read: gives a name's LoRA from its file.
-        names: what is configured.
-    """
-
-    def __init__(self, read: Callable[[str], Lora], names: Sequence[str], max_bytes: int) -> None:
-        self._read = read
-        self._names = names
-        self._max_bytes = max_bytes
-        self._loaded: dict[str, Lora] = {}
-        self._lock = threading.Lock()
-        for name in names:
-            self.get(name)
-
-    def get(self, name: str) -> Lora:
-        """The LoRA, read from its file where it is not loaded."""
-        with self._lock:
-            lora = self._loaded.pop(name, None) or self._read(name)
-            self._loaded[name] = lora
-            while len(self._loaded) > 1 and sum(one.num_bytes for one in self._loaded.values()) > self._max_bytes:
-                del self._loaded[next(iter(self._loaded))]
-            return lora
-
-    def activate(self, choices: Sequence[tuple[str, float]]) -> tuple[ActiveLora, ...]:
-        """(name, weight) pairs to loaded ones."""
-        return tuple((self.get(name), weight) for name, weight in choices)

@@ -1,4 +1,4 @@
-"""Prompts of any length for CLIP text encoders: 75 tokens a chunk, each chunk encoded alone, joined per row."""
+"""Prompts of any length for CLIP text encoders: chunks of 75 tokens are encoded one by one and joined per row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 from serve_app.models.text.prompt_weights import Part, parse_weights
 
 COMMA_REACH = 20
-"""A chunk that fills up ends at a comma at most this many tokens back, as AUTOMATIC1111's does."""
+"""A full chunk ends at a comma at most this many tokens back, as AUTOMATIC1111's does."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Chunk:
 
 
 def tokenize(tokenizer: CLIPTokenizer, text: str, weighted: bool) -> list[Chunk]:
-    """`text` in chunks, at least one; `weighted` reads AUTOMATIC1111's syntax and cuts chunks as it does."""
+    """`text` in chunks, at least one; `weighted` reads AUTOMATIC1111's syntax and ends chunks where it does."""
     room = tokenizer.model_max_length - 2
     pieces: list[list[tuple[int, float]]] = [[]]
     comma: Any = tokenizer.convert_tokens_to_ids(",</w>") if weighted else None
@@ -38,7 +38,7 @@ def tokenize(tokenizer: CLIPTokenizer, text: str, weighted: bool) -> list[Chunk]
 
 
 def _carry_over(piece: list[tuple[int, float]], comma: int | None) -> list[tuple[int, float]]:
-    """Take from a full chunk what follows its last comma, if that is near its end."""
+    """Move the tokens after a full chunk's last comma to the next chunk, where the comma is near the end."""
     for kept in range(len(piece), len(piece) - COMMA_REACH, -1):
         if piece[kept - 1][0] == comma:
             carried = piece[kept:]
@@ -52,21 +52,21 @@ def _fill(tokenizer: CLIPTokenizer, piece: list[tuple[int, float]]) -> Chunk:
     start, end, pad = special
     empty = tokenizer.model_max_length - 2 - len(piece)
     ids = [start, *(token for token, _ in piece), end] + [pad] * empty
-    return Chunk(ids, [1.0, *(weight for _, weight in piece), 1.0] + [1.0] * empty)
+    return Chunk(ids=ids, weights=[1.0, *(weight for _, weight in piece), 1.0] + [1.0] * empty)
 
 
 def apply_weights(states: torch.Tensor, chunks: Sequence[Chunk]) -> torch.Tensor:
     """Scale each token's state by its weight and restore each chunk's mean: (chunks, 77, width).
 
-    AUTOMATIC1111's "EncodeJob" emphasis, chunk by chunk; chunks of weight 1 are returned as they are.
+    AUTOMATIC1111's "Original" emphasis, chunk by chunk; chunks of weight 1 are returned unchanged.
     """
     if all(weight == 1 for chunk in chunks for weight in chunk.weights):
         return states
     weights = torch.tensor([chunk.weights for chunk in chunks], device=states.device, dtype=states.dtype)
     scaled = states * weights[:, :, None]
     ratio = states.mean(dim=(1, 2), keepdim=True) / scaled.mean(dim=(1, 2), keepdim=True)
-    plain = (weights == 1).all(dim=1)[:, None, None]
-    return torch.where(plain, states, scaled * ratio)
+    unweighted = (weights == 1).all(dim=1)[:, None, None]
+    return torch.where(unweighted, states, scaled * ratio)
 
 
 def join_chunks(states: torch.Tensor, counts: Sequence[int]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""One CLIP text encoder: weighted chunks in, hidden states out, LoRAs applied by prompt."""
+"""One CLIP text encoder: chunks in, hidden states out, LoRAs applied per prompt."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from transformers import CLIPTokenizer
 
-from serve_app.models.families.model_family import Prompt
 from serve_app.models.lora.lora_layers import ActiveLora, LoraLayers
+from serve_app.models.model_family import Prompt
 from serve_app.models.text.chunks import Chunk, tokenize
 from serve_app.models.text.textual_inversion import expand_names
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Chunks of all prompts in a row: `hidden` (layers + 1 of (chunks, 77, width)), `last` after the final norm.
+    """The states of all prompts' chunks, one after the other.
 
-    `pooled` is (chunks, width) where the encoder projects, else None.
+    `hidden` are layers + 1 tensors (chunks, 77, width), the embeddings first; `last` is the last of them after the
+    final norm; `pooled` is (chunks, width) where the encoder has a projection, else None.
     """
 
     hidden: Sequence[torch.Tensor]
@@ -27,15 +28,19 @@ class Encoded:
 
 
 class TextEncoder:
-    """A tokenizer and the encoder it belongs to; `part` names it in a LoRA's file."""
+    """A tokenizer and its encoder; `part` is the encoder's name in LoRA files.
+
+    `lora_layers` says whether LoRAs may be applied.
+    """
 
     def __init__(self, tokenizer: CLIPTokenizer, module: Any, part: str, lora_layers: bool) -> None:
         self._tokenizer = tokenizer
         self._module = module
         self._lora_layers = LoraLayers(module, part) if lora_layers else None
+        self.num_layers = int(module.config.num_hidden_layers)
 
     def tokenize(self, prompt: Prompt) -> list[Chunk]:
-        """The prompt in chunks of 77 tokens."""
+        """The prompt in chunks of 77 token ids."""
         return tokenize(self._tokenizer, expand_names(prompt.text, self._tokenizer), prompt.weighted)
 
     def encode(self, chunks: Sequence[Chunk], loras: Sequence[Sequence[ActiveLora]]) -> Encoded:
@@ -44,7 +49,11 @@ class TextEncoder:
         used = self._lora_layers.rows(loras) if self._lora_layers and any(loras) else nullcontext()
         with used:
             outputs = self._module(ids, output_hidden_states=True)
-        return Encoded(outputs.hidden_states, outputs.last_hidden_state, getattr(outputs, "text_embeds", None))
+        return Encoded(
+            hidden=outputs.hidden_states,
+            last=outputs.last_hidden_state,
+            pooled=getattr(outputs, "text_embeds", None),
+        )
 
     def normalize(self, states: torch.Tensor) -> torch.Tensor:
         """The encoder's final layer norm."""

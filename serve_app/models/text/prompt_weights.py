@@ -17,7 +17,7 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the prompt and its weight; `breaks` ends the chunk, and has no text."""
+    """A piece of the prompt and its weight. With `breaks` it ends the chunk and has no text."""
 
     text: str
     weight: float = 1.0
@@ -27,7 +27,7 @@ class Part:
 def parse_weights(prompt: str) -> list[Part]:
     """Split the prompt into parts of equal weight, as AUTOMATIC1111's `parse_prompt_attention` does.
 
-    A bracket that is never closed weights the rest; one that was never opened is text.
+    A bracket that is never closed weights the rest; a closing bracket without an opening one is text.
     """
     parts: list[Part] = []
     opened: list[tuple[str, int]] = []
@@ -58,7 +58,7 @@ def _weigh(parts: list[Part], start: int, factor: float) -> None:
 
 
 def _merge(parts: list[Part]) -> list[Part]:
-    """Join neighbours of one weight."""
+    """Join neighbours of equal weight."""
     merged: list[Part] = []
     for part in parts:
         last = merged[-1] if merged else None

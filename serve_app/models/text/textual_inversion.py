@@ -1,4 +1,7 @@
-"""Textual inversion: names that a prompt may use, each a few learned token embeddings from a safetensors file."""
+"""Textual inversion: names that prompts may use, each for a few learned token embeddings.
+
+Gal et al., An Image is Worth One Word (arXiv 2208.01618).
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +28,7 @@ class _Loader(TextualInversionLoaderMixin):
 
 
 def load_embeddings(files: Mapping[str, str], encoders: Sequence[Encoder]) -> None:
-    """Teach every encoder the names in `files`; raises ModelLoadError.
+    """Add the names in `files` to every encoder. Raises ModelLoadError.
 
     A file holds one tensor (`emb_params`, or any name) for one encoder, or `clip_l` and `clip_g` for SDXL's two.
     """
@@ -34,21 +37,23 @@ def load_embeddings(files: Mapping[str, str], encoders: Sequence[Encoder]) -> No
             tensors = load_file(Path(path).expanduser())
             vectors = [tensors[key] for key in SDXL_KEYS] if len(encoders) > 1 else [next(iter(tensors.values()))]
             for (tokenizer, text_encoder), embedding in zip(encoders, vectors, strict=True):
-                _teach(name, embedding, tokenizer, text_encoder)
+                _add_name(name, embedding, tokenizer, text_encoder)
         except (SafetensorError, OSError, ValueError, KeyError, StopIteration) as error:
             raise ModelLoadError(f"embeddings.{name}: {path} does not fit this model ({error})") from error
 
 
-def _teach(name: str, embedding: torch.Tensor, tokenizer: Any, text_encoder: Any) -> None:
+def _add_name(name: str, embedding: torch.Tensor, tokenizer: Any, text_encoder: Any) -> None:
     vectors = embedding if embedding.dim() == 2 else embedding[None]
     if vectors.shape[1] != text_encoder.get_input_embeddings().weight.shape[1]:
         width = text_encoder.get_input_embeddings().weight.shape[1]
-        raise ValueError(f"its vectors are {vectors.shape[1]} wide, the text encoder's {width}")
+        raise ValueError(
+            f"its vectors must be {width} wide, as the text encoder's are, and they are {vectors.shape[1]} wide"
+        )
     state = {name: vectors.to(text_encoder.dtype)}
     _Loader().load_textual_inversion(state, token=name, tokenizer=tokenizer, text_encoder=text_encoder)
     text_encoder.requires_grad_(False)
 
 
 def expand_names(prompt: str, tokenizer: Any) -> str:
-    """Write a name of several vectors as all its tokens (`name name_1 name_2`)."""
+    """Replace each name of several vectors by all its tokens (`name name_1 name_2`)."""
     return str(_Loader().maybe_convert_prompt(prompt, tokenizer))

@@ -1,7 +1,6 @@
-"""The contract between the engine and a checkpoint family: encode, predict, and what a row needs.
+"""The contract between the engine and a model family: encode prompts, predict, and what a row needs.
 
-A family is one file in this package. It owns its modules and knows their shapes; the engine knows neither. To add one,
-write the class, and name its pipeline in `loading.FAMILIES`.
+A family is one file in families/, which owns its modules and knows their shapes; the engine knows neither.
 
 What a later feature needs per UNet row (a ControlNet's residuals, an IP-Adapter's image embedding) becomes one more
 field of `Conditioning`: the engine carries it without looking inside, the family's `predict` stacks it.
@@ -19,7 +18,7 @@ from serve_app.models.lora.lora_layers import ActiveLora
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text to encode; `negative` where it conditions the unconditional twin.
+    """A text to encode; `negative` where it conditions the unconditional row.
 
     `weighted` reads AUTOMATIC1111's `(word:1.2)`, `[word]` and `BREAK`. `clip_skip` leaves out that many of the text
     encoder's last layers. `loras` are (name, weight) pairs.
@@ -32,7 +31,7 @@ class Prompt:
     loras: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conditioning:
     """What one UNet row needs of its prompt, on the model's device.
 
@@ -49,7 +48,7 @@ class Conditioning:
 class DenoisingBatch:
     """One forward. `latents` (rows, c + mask channels, h, w) float32 are already scaled for the sampler.
 
-    `timesteps` and `guidance_scale` are (rows,) float32; the scale is read by distilled UNets only.
+    `timesteps` and `guidance_scale` are (rows,) float32; only distilled UNets read the scale.
     """
 
     latents: torch.Tensor
@@ -59,7 +58,7 @@ class DenoisingBatch:
 
 
 class ModelFamily(Protocol):
-    """A loaded checkpoint. Each method may be called from one thread at a time, the autoencoder's from another."""
+    """A loaded checkpoint. One thread at a time may call its methods; another thread may call the autoencoder's."""
 
     @property
     def scheduler_config(self) -> Mapping[str, object]:
@@ -78,16 +77,21 @@ class ModelFamily(Protocol):
 
     @property
     def mask_channels(self) -> int:
-        """Channels behind the latents: 5 for an inpainting UNet (mask, masked picture's latents), else 0."""
+        """Input channels behind the latents: 5 for an inpainting UNet (mask, masked image's latents), else 0."""
         ...
 
     @property
     def distilled(self) -> bool:
-        """Whether the UNet takes the guidance scale as an input, so that no row has an unconditional twin."""
+        """Whether the UNet takes the guidance scale as an input, so that no row needs an unconditional one."""
+        ...
+
+    @property
+    def max_clip_skip(self) -> int:
+        """The largest `Prompt.clip_skip`: at least one layer of every text encoder is used."""
         ...
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Load what `encode` will need of the disk (LoRAs). From any thread. Raises GenerationFailed."""
+        """Read from disk what `encode` will need (LoRAs). From any thread. Raises ModelLoadError."""
         ...
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
