@@ -92,13 +92,13 @@ def refusal(model: Path, file: Path) -> str:
 
 
 def test_a_lora_that_does_not_fit_is_refused_at_start(tiny_sd: Path, tiny_sdxl: Path, tmp_path: Path) -> None:
-    assert "loras.mine: /no/such.safetensors is no file" in refusal(tiny_sd, Path("/no/such.safetensors"))
+    assert "loras.mine: /no/such.safetensors does not exist" in refusal(tiny_sd, Path("/no/such.safetensors"))
     foreign = save_lora(tiny_sdxl, tmp_path / "xl.safetensors", 0, "diffusers")
     assert "loras.mine" in refusal(tiny_sd, foreign)
     assert "does not fit this model at" in refusal(tiny_sd, foreign)
     odd = tmp_path / "odd.safetensors"
     save_file({**load_file(foreign), "unet.x.hada_w1": load_file(foreign).popitem()[1]}, odd)
-    assert "no low-rank update that is known here" in refusal(tiny_sd, odd)
+    assert "must hold low-rank updates (lora_A and lora_B) only, and it holds " in refusal(tiny_sd, odd)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(foreign.read_bytes()[:999])
     assert "cannot be read as a LoRA" in refusal(tiny_sd, cut)
