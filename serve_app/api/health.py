@@ -1,4 +1,4 @@
-"""`GET /healthz`: the process answers. `GET /readyz`: every model is ready to draw."""
+"""`GET /healthz`: the process answers. `GET /readyz`: every model is warmed up."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model is warming up."}})
     async def readyz() -> Health:
-        """Tell that every model has drawn its warm-up image."""
+        """Tell that every model has generated its warm-up image."""
         missing = await dispatcher.service.warming_up()
         if missing:
             raise NotReady(f"still warming up: {', '.join(missing)}")

@@ -62,5 +62,5 @@ class Service(Protocol):
         ...
 
     async def warming_up(self) -> list[str]:
-        """The models that have not drawn their warm-up image yet."""
+        """The models that have not generated their warm-up image yet."""
         ...

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
@@ -50,7 +50,7 @@ async def with_heartbeats(events: AsyncGenerator[str, None], interval_s: float) 
         await events.aclose()
 
 
-async def after_first_event(events: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+async def after_first_event(events: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """Wait for the first event, then return all of them. Closing the result closes `events`.
 
     An error before the first event is raised here, so that it still becomes an HTTP status.
@@ -63,6 +63,6 @@ async def after_first_event(events: AsyncIterator[T]) -> AsyncGenerator[T, None]
             async for event in events:
                 yield event
         finally:
-            await events.aclose()  # type: ignore[attr-defined]
+            await events.aclose()
 
     return all_events()
