@@ -26,8 +26,8 @@ from workload import draw_requests, equal_groups, rows_of
 
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.diffusion.compiler import new_scheduler
-from serve_app.engine.engine import Engine, measure_curve
-from serve_app.engine.step_latency import StepCurve
+from serve_app.engine.engine import Engine
+from serve_app.engine.step_latency import StepCurve, measure_curve
 from serve_app.models.cpu_threads import run_apart
 from serve_app.models.load_family import load_family
 from serve_app.models.loading.sources import find_checkpoint

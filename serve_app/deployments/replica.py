@@ -12,6 +12,7 @@ from serve_app.deployments.tasks import Tasks
 from serve_app.engine.denoise_loop import EngineCounters
 from serve_app.engine.engine import Engine
 from serve_app.engine.image_future import ImageFuture
+from serve_app.engine.passes import Callbacks
 from serve_app.errors import Cancelled
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -49,7 +50,8 @@ class ModelReplica:
 
         watched = context.progress or context.previews > 0
         queued = self._engine.queue()
-        submit = partial(self._engine.submit, request, tell if watched else None, context, tell, resume_from)
+        callbacks = Callbacks(on_progress=tell if watched else None, on_resume_point=tell)
+        submit = partial(self._engine.submit, request, context, callbacks, resume_from)
         future = await off_the_loop(submit)
         image = asyncio.wrap_future(future)
         image.add_done_callback(lambda _: news.set())

@@ -1,34 +1,33 @@
-"""The engine's thread: take pending, plan, step, hand over what is finished; once per denoising step."""
+"""The denoise thread. Once per step: take new passes, drop settled ones, encode prompts, plan, step, report."""
 
-import logging
 import queue
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from serve_app.engine.init_latents import start
+from serve_app.config import EngineConfig
+from serve_app.engine.image_future import run_guarded
+from serve_app.engine.init_latents import initial_state
+from serve_app.engine.passes import Pass
 from serve_app.engine.prompt_cache import PromptCache
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.step import step
-from serve_app.engine.trajectory import DecodeJob, PendingRequest, Preview, Trajectory
+from serve_app.engine.trajectory import Inbox, Jobs, PreviewJob, Trajectory
 from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.model_family import Conditioning, ModelFamily, Prompt
-from serve_app.requests.events import StepTime, Timings
+from serve_app.requests.events import StepTime
 
-log = logging.getLogger("darkroom.engine")
+MAX_PASSES_ENCODED_AT_ONCE = 8
+"""So that the images in the batch do not wait long for many new ones."""
 
-InFlight = TypeVar("InFlight", PendingRequest, Trajectory)
-OnFailed = Callable[[PendingRequest | Trajectory, Exception], None]
 IDLE_BEAT_SECONDS = 1.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EngineCounters:
-    """What the loop has done so far, and how long its last step took; read by tests, metrics and health checks."""
+    """What the loop has done so far, and the seconds of its last step; read by metrics and health checks."""
 
     steps: int = 0
     model_rows: int = 0
@@ -41,60 +40,63 @@ class EngineCounters:
 
 
 class DenoiseLoop:
-    """Owns the thread and everything between an pending and its last step. Nothing here is shared but the inbox."""
+    """Takes passes from `inbox`; puts finished trajectories and previews into `jobs`, for the VAE worker.
+
+    A pass or trajectory whose future is settled, by a failure or a cancellation, leaves before the next step.
+    Everything but the two queues and the futures belongs to this thread alone.
+
+    Args:
+        family: the checkpoint.
+        config: bucket size and resume interval are read.
+        scheduler: picks the rows of each step.
+        prompt_cache: encodes prompts.
+        cores: CPU cores for torch.
+        inbox: passes to denoise.
+        jobs: what the VAE worker does.
+    """
 
     def __init__(
         self,
+        *,
         family: ModelFamily,
+        config: EngineConfig,
         scheduler: Scheduler[Trajectory],
-        encoder: PromptCache,
-        bucket: int | None,
+        prompt_cache: PromptCache,
         cores: int,
-        resume_interval: float,
-        on_exposed: Callable[[DecodeJob], None],
-        on_preview: Callable[[Preview], None],
-        on_failed: OnFailed,
+        inbox: Inbox,
+        jobs: Jobs,
     ) -> None:
         self._family = family
+        self._bucket = config.bucket_rows if config.deterministic else None
+        self._resume_interval = config.resume_interval_s
         self._scheduler = scheduler
-        self._encoder = encoder
-        self._bucket = bucket
+        self._prompt_cache = prompt_cache
         self._cores = cores
-        self._resume_interval = resume_interval
-        self._on_exposed = on_exposed
-        self._on_preview = on_preview
-        self._on_failed = on_failed
-        self._inbox: queue.SimpleQueue[PendingRequest | None] = queue.SimpleQueue()
-        self._pending: list[PendingRequest] = []
+        self._inbox = inbox
+        self._jobs = jobs
+        self._pending: list[Pass] = []
         self._trajectories: dict[Trajectory, None] = {}
         self._stopping = False
         self.counters = EngineCounters()
         self.last_beat = time.monotonic()
-        self.thread = threading.Thread(target=self._run, name="denoise", daemon=True)
 
-    def submit(self, pending: PendingRequest) -> None:
-        """Let a request join before the next step. From any thread."""
-        self._inbox.put(pending)
-
-    def stop(self) -> None:
-        """Finish everything that was submitted, then end the thread."""
-        self._inbox.put(None)
-        self.thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Until None was taken from the inbox and nothing is left to do."""
         claim_cores(self._family.device, self._cores)
         with torch.inference_mode():
             while not (self._stopping and not self._pending and not self._trajectories):
                 self.last_beat = time.monotonic()
-                self._take_arrivals()
-                self._drop_cancelled()
-                self._guarded(self._encode, self._pending[:8])
+                self._empty_inbox()
+                self._drop_settled()
+                if self._pending:
+                    first = self._pending[:MAX_PASSES_ENCODED_AT_ONCE]
+                    run_guarded("encoding the prompt", self._encode, first)
                 plan = self._scheduler.plan()
                 if plan is not None:
-                    self._guarded(self._step, plan.rows)
+                    run_guarded("denoising", self._step, plan.rows)
 
-    def _take_arrivals(self) -> None:
-        """Empty the inbox; where there is nothing else to do, wait for it a moment."""
+    def _empty_inbox(self) -> None:
+        """Take all that is there; if there is nothing else to do, wait for it up to a second."""
         idle = not self._pending and not self._trajectories
         try:
             taken = self._inbox.get(timeout=IDLE_BEAT_SECONDS) if idle else self._inbox.get_nowait()
@@ -107,117 +109,80 @@ class DenoiseLoop:
         except queue.Empty:
             return
 
-    def _drop_cancelled(self) -> None:
-        """Free the rows of requests whose caller has gone."""
-        gone = [row for row in self._trajectories if row.pass_.future.cancelled()]
-        for row in gone:
+    def _drop_settled(self) -> None:
+        """Free the rows of images that failed, or whose caller has gone."""
+        rows = [row for row in self._trajectories if row.future.done()]
+        for row in rows:
             self._leave(row)
-        waiting = [pending for pending in self._pending if not pending.pass_.future.cancelled()]
-        self.counters.cancelled += len(gone) + len(self._pending) - len(waiting)
-        self._pending = waiting
+        settled = [pass_ for pass_ in self._pending if pass_.future.done()]
+        self._pending = [pass_ for pass_ in self._pending if pass_ not in settled]
+        self.counters.cancelled += sum(one.future.cancelled() for one in (*rows, *settled))
 
-    def _guarded(self, work: Callable[[Sequence[InFlight]], None], items: Sequence[InFlight]) -> None:
-        """Do `work` on `items`; where it fails, do it one by one, so that only the guilty fail."""
-        if not items:
-            return
-        try:
-            work(items)
-        except Exception as error:
-            # The engine-loop boundary: one request's failure is its own, and the loop goes on.
-            if len(items) > 1:
-                for item in items:
-                    self._guarded(work, (item,))
-                return
-            log.warning("a request failed", exc_info=error)
-            self._forget(items[0])
-            self._on_failed(items[0], error)
-
-    def _forget(self, item: PendingRequest | Trajectory) -> None:
-        if isinstance(item, Trajectory):
-            self._leave(item)
-        else:
-            self._pending = [pending for pending in self._pending if pending is not item]
-
-    def _encode(self, pending: Sequence[PendingRequest]) -> None:
-        """Encode the prompts of `pending` together; they become trajectories."""
-        start = time.monotonic()
-        known = self._encoder.encode([prompt for pending in pending for prompt in pending.pass_.prompts])
-        seconds = time.monotonic() - start
-        self.counters.prompts_known = self._encoder.known
-        self.counters.prompts_encoded = self._encoder.encoded
-        rows = [self._start(one, known, seconds) for one in pending]
-        for one, row in zip(pending, rows, strict=True):
-            self._forget(one)
+    def _encode(self, passes: Sequence[Pass]) -> None:
+        """Encode the prompts of all passes together; the passes become trajectories."""
+        began = time.monotonic()
+        encoded = self._prompt_cache.encode([prompt for pass_ in passes for prompt in pass_.prompts])
+        seconds = time.monotonic() - began
+        self.counters.prompts_known = self._prompt_cache.known
+        self.counters.prompts_encoded = self._prompt_cache.encoded
+        rows = [self._begin(pass_, encoded, seconds) for pass_ in passes]
+        self._pending = [pass_ for pass_ in self._pending if pass_ not in passes]
+        for row in rows:
             self._trajectories[row] = None
             self._scheduler.add(row)
-        self._count()
+        self._count_rows()
 
-    def _start(
-        self, pending: PendingRequest, known: Mapping[Prompt, Conditioning], encode_seconds: float
-    ) -> Trajectory:
-        pass_, autoencoder = pending.pass_, self._family.autoencoder
+    def _begin(self, pass_: Pass, encoded: Mapping[Prompt, Conditioning], encode_seconds: float) -> Trajectory:
+        request, autoencoder = pass_.request, self._family.autoencoder
         factor = autoencoder.scale_factor
-        shape = (autoencoder.latent_channels, pass_.request.height // factor, pass_.request.width // factor)
-        begun = start(pass_.request, pass_.table, pending.source, shape, self._family.device)
-        return Trajectory(pass_, [known[prompt] for prompt in pass_.prompts], begun, encode_seconds)
+        shape = (autoencoder.latent_channels, request.height // factor, request.width // factor)
+        initial = initial_state(request, pass_.table, pass_.source, shape, self._family.device)
+        return Trajectory(pass_, [encoded[prompt] for prompt in pass_.prompts], initial, encode_seconds)
 
     def _step(self, rows: Sequence[Trajectory]) -> None:
-        """One step for `rows`; the finished leave for the VAE."""
+        """One step for `rows`; then tell their callers, and pass the finished to the VAE worker."""
         began = time.monotonic()
         shares = [row.model_rows for row in rows]
         model_rows = sum(shares)
         step(self._family, rows, self._bucket)
-        self.counters.step_seconds = time.monotonic() - began
-        done = StepTime(began, self.counters.step_seconds, model_rows, len(rows))
+        seconds = time.monotonic() - began
+        done = StepTime(began=began, seconds=seconds, rows=model_rows, images=len(rows))
         for row, share in zip(rows, shares, strict=True):
             row.note_step(done, share)
+        self.counters.step_seconds = seconds
         self.counters.steps += 1
         self.counters.model_rows += model_rows
         self.counters.padded_rows += -model_rows % (self._bucket or 1)
         for row in rows:
-            self._guarded(self._report, (row,))
-        self._count()
+            self._report(row)
+        self._count_rows()
 
-    def _report(self, rows: Sequence[Trajectory]) -> None:
-        """Tell each row's caller how far it is; expose what is finished."""
+    def _report(self, row: Trajectory) -> None:
+        """Finished images go to the VAE worker, as do previews. Else tell the progress, and the resume point if due."""
+        if row.finished:
+            self._leave(row)
+            self._jobs.put(row)
+            return
+        progress = row.pass_.progress(row.step_index)
+        if row.denoised is not None:
+            self._jobs.put(PreviewJob(pass_=row.pass_, latents=row.denoised, progress=progress))
+        else:
+            row.pass_.tell(progress)
+        run_guarded("saving a resume point", self._save, [row])
+
+    def _save(self, rows: Sequence[Trajectory]) -> None:
+        """Tell the resume point of each row whose last one is `resume_interval_s` old."""
+        now = time.monotonic()
         for row in rows:
-            if row.finished:
-                self._leave(row)
-                self._on_exposed(_expose(row))
-            elif row.denoised is not None:
-                self._on_preview(Preview(row.pass_, row.denoised, row.pass_.progress(row.step_index)))
-            else:
-                row.pass_.tell(row.pass_.progress(row.step_index))
-            self._save(row)
-
-    def _save(self, row: Trajectory) -> None:
-        """Tell whoever wants it where the row stands, once enough work would be lost."""
-        now, tell = time.monotonic(), row.pass_.callbacks.on_resume_point
-        if tell is not None and not row.finished and now - (row.saved or now) >= self._resume_interval:
-            row.saved = now
-            tell(row.checkpoint())
+            tell = row.pass_.callbacks.on_resume_point
+            if tell is not None and now - (row.saved_at or now) >= self._resume_interval:
+                row.saved_at = now
+                tell(row.resume_point())
 
     def _leave(self, row: Trajectory) -> None:
-        if row in self._trajectories:
-            del self._trajectories[row]
-            self._scheduler.discard(row)
-            self._count()
+        del self._trajectories[row]
+        self._scheduler.discard(row)
+        self._count_rows()
 
-    def _count(self) -> None:
+    def _count_rows(self) -> None:
         self.counters.rows_in_flight = sum(row.model_rows for row in self._trajectories)
-
-
-def _expose(row: Trajectory) -> DecodeJob:
-    now = time.monotonic()
-    started = row.first_step or now
-    earlier = row.pass_.earlier
-    spent = Timings(
-        queue=earlier.queue + started - row.pass_.submitted - row.encode_seconds,
-        encode=earlier.encode + row.encode_seconds,
-        denoise=earlier.denoise + now - started,
-        decode=earlier.decode,
-        device=earlier.device + row.device_seconds,
-        steps=(*earlier.steps, *row.steps),
-    )
-    pass_ = replace(row.pass_, following=None) if row.interrupt else row.pass_
-    return DecodeJob(pass_, row.result.clone(), spent, now)

@@ -1,4 +1,4 @@
-"""Where denoising starts: from noise, from a picture, or from a picture with a hole. In diffusers' draw order."""
+"""Where denoising starts: from noise, from an image, or from an image with a mask. Noise in diffusers' draw order."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,23 @@ from torch.nn import functional as F
 from serve_app.diffusion.noise import NoiseSource, vary
 from serve_app.diffusion.table import SamplerTable
 from serve_app.models.autoencoder import Autoencoder, LatentDistribution
-from serve_app.requests.request import GenerationRequest, InitImage, Raster
+from serve_app.requests.image_files import Raster
+from serve_app.requests.request import GenerationRequest, InitImage
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Source:
-    """A given picture, encoded: itself, what its mask keeps of it, and the mask (1, h, w), 1 where to repaint.
+    """An init image, encoded. `mask` is (1, h, w), 1 where to repaint.
 
-    `masked` is encoded for inpainting UNets only.
+    `masked` is the image with grey where to repaint; only inpainting UNets need it.
     """
 
-    picture: LatentDistribution
+    image: LatentDistribution
     masked: LatentDistribution | None = None
     mask: torch.Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Repaint:
     """Keeps what the mask keeps, for UNets that know nothing of masks: Lugmayr et al., RePaint (arXiv 2201.09865)."""
 
@@ -32,14 +33,14 @@ class Repaint:
     mask: torch.Tensor
 
     def restore(self, latents: torch.Tensor, noising: torch.Tensor) -> torch.Tensor:
-        """`latents` (c, h, w) where the mask is 1, else the original at this step's noise."""
+        """`latents` (c, h, w) where the mask is 1, else the original with the noise of this step."""
         kept = float(noising[0]) * self.original + float(noising[1]) * self.noise
         return (1 - self.mask) * kept + self.mask * latents
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What a trajectory begins with: latents, and the generator after its first draws."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InitialState:
+    """What a trajectory begins with: latents (c, h, w), and the noise generator after its first draws."""
 
     latents: torch.Tensor
     noise: NoiseSource
@@ -47,36 +48,37 @@ class Start:
     repaint: Repaint | None = None
 
 
-def start(
+def initial_state(
     request: GenerationRequest,
     table: SamplerTable,
     source: Source | None,
     shape: tuple[int, int, int],
     device: torch.device,
-) -> Start:
-    """Draw what must be drawn; `shape` is the latents'. Draw order: the picture, the noise, the masked picture."""
+) -> InitialState:
+    """Draw the initial latents, of `shape` (c, h, w). Draws: the image's latents, the noise, the masked image's."""
     drawn = NoiseSource(request.seed, shape)
     if source is None:
         noise = _first_noise(request, drawn, shape).to(device)
-        return Start(noise * table.init_noise_sigma, drawn)
+        return InitialState(latents=noise * table.init_noise_sigma, noise=drawn)
     from_noise = source.mask is not None and request.init is not None and request.init.strength == 1
-    picture = None
+    image = None
     if not (from_noise and source.masked is not None):
-        certain = source.picture.std is None
-        picture = source.picture.mean if certain else source.picture.sample(drawn.draw())
+        exact = source.image.std is None
+        image = source.image.mean if exact else source.image.sample(drawn.draw())
     noise = _first_noise(request, drawn, shape).to(device)
-    if from_noise or picture is None:
+    if from_noise or image is None:
         latents = noise * table.init_noise_sigma
     else:
-        latents = float(table.noising[0, 0]) * picture + float(table.noising[0, 1]) * noise
+        latents = float(table.noising[0, 0]) * image + float(table.noising[0, 1]) * noise
     if source.mask is None:
-        return Start(latents, drawn)
+        return InitialState(latents=latents, noise=drawn)
     masked_draw = drawn.draw()
     if source.masked is not None:
-        return Start(latents, drawn, mask_channels=torch.cat([source.mask, source.masked.sample(masked_draw)]))
-    if picture is None:
-        raise ValueError("a mask without its picture")
-    return Start(latents, drawn, repaint=Repaint(picture, noise, source.mask))
+        mask_channels = torch.cat([source.mask, source.masked.sample(masked_draw)])
+        return InitialState(latents=latents, noise=drawn, mask_channels=mask_channels)
+    if image is None:
+        raise ValueError("a mask without its image")
+    return InitialState(latents=latents, noise=drawn, repaint=Repaint(original=image, noise=noise, mask=source.mask))
 
 
 def _first_noise(request: GenerationRequest, drawn: NoiseSource, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -88,17 +90,17 @@ def _first_noise(request: GenerationRequest, drawn: NoiseSource, shape: tuple[in
 
 
 def encode_source(init: InitImage, autoencoder: Autoencoder, mask_channels: bool, device: torch.device) -> Source:
-    """Run the VAE's encoder over a given picture, and over what its mask keeps where the UNet wants to see that."""
-    picture = to_pixels(init.raster).to(device)
+    """Run the VAE's encoder over the image; with `mask_channels`, also over the image without what is repainted."""
+    pixels = to_pixels(init.raster).to(device)
     mask = _to_mask(init.mask).to(device) if init.mask else None
     if mask is None and mask_channels:
-        mask = torch.ones(picture.shape[:2], device=device)
-    encoded = autoencoder.encode(picture[None])[0]
+        mask = torch.ones(pixels.shape[:2], device=device)
+    image = autoencoder.encode(pixels[None])[0]
     if mask is None:
-        return Source(encoded)
-    masked = autoencoder.encode((picture * (1 - mask)[:, :, None])[None])[0] if mask_channels else None
-    small = F.interpolate(mask[None, None], size=encoded.mean.shape[-2:])[0]
-    return Source(encoded, masked, small)
+        return Source(image=image)
+    masked = autoencoder.encode((pixels * (1 - mask)[:, :, None])[None])[0] if mask_channels else None
+    small = F.interpolate(mask[None, None], size=image.mean.shape[-2:])[0]
+    return Source(image=image, masked=masked, mask=small)
 
 
 def to_pixels(raster: Raster) -> torch.Tensor:
@@ -114,6 +116,7 @@ def _to_mask(raster: Raster) -> torch.Tensor:
 
 
 def blank_init(width: int, height: int) -> InitImage:
-    """A grey picture to be repainted whole: what an inpainting UNet draws from when it is given no picture."""
-    grey = Raster(width, height, "RGB", b"\x80" * (3 * width * height))
-    return InitImage(grey, 1.0, Raster(width, height, "L", b"\xff" * (width * height)))
+    """A grey image to repaint whole: an inpainting UNet needs one also where the request has none."""
+    grey = Raster(width=width, height=height, mode="RGB", content=b"\x80" * (3 * width * height))
+    white = Raster(width=width, height=height, mode="L", content=b"\xff" * (width * height))
+    return InitImage(raster=grey, strength=1.0, mask=white)

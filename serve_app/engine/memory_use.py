@@ -1,4 +1,4 @@
-"""What this process holds of its machine's memory and of its GPU's."""
+"""The memory that this process and its GPU use."""
 
 import platform
 
@@ -9,10 +9,17 @@ from serve_app.requests.events import MemoryUse
 
 
 def measure_memory(device: torch.device) -> MemoryUse:
-    """This process's, with its device's."""
+    """This process's memory, and that of `device` where it is a GPU. Takes about a millisecond."""
     host, used, total = platform.node(), psutil.Process().memory_info().rss, psutil.virtual_memory().total
     if device.type != "cuda":
-        return MemoryUse(host, used, total)
+        return MemoryUse(host=host, ram_used=used, ram_total=total)
     gpu_free, gpu_total = torch.cuda.mem_get_info(device)
-    gpu = f"{host}/{torch.cuda.get_device_properties(device).uuid}"
-    return MemoryUse(host, used, total, gpu, gpu_total - gpu_free, gpu_total, torch.cuda.memory_reserved(device))
+    return MemoryUse(
+        host=host,
+        ram_used=used,
+        ram_total=total,
+        gpu=f"{host}/{torch.cuda.get_device_properties(device).uuid}",
+        gpu_used=gpu_total - gpu_free,
+        gpu_total=gpu_total,
+        gpu_reserved=torch.cuda.memory_reserved(device),
+    )

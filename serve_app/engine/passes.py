@@ -1,83 +1,174 @@
-"""What every phase of a request carries: what was asked, by which table, who listens, and what comes after it."""
+"""A pass: one run of the sampler from its first step to its last. A hires request takes two, any other takes one."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serve_app.diffusion.table import SamplerTable
-from serve_app.engine.image_future import ImageFuture
-from serve_app.models.model_family import Prompt
+from serve_app.diffusion.tables import SamplerTables
+from serve_app.engine.image_future import ImageFuture, run_guarded
+from serve_app.engine.init_latents import Source, blank_init
+from serve_app.errors import DarkroomError, InvalidRequest
+from serve_app.models.model_family import ModelFamily, Prompt
 from serve_app.requests.events import Progress, ResumePoint, Timings
-from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.image_files import Raster
+from serve_app.requests.request import CallerContext, GenerationRequest, InitImage
 
 OnProgress = Callable[[Progress], None]
 OnResumePoint = Callable[[ResumePoint], None]
 
+NO_IMAGE_YET = Raster(width=0, height=0, mode="RGB", content=b"")
+"""Stands for the first pass's image until that exists."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What is to be told, and to whom: after each step, and with each checkpoint. Both are called in the engine."""
+    """Called from the engine's threads, so they must be quick. An exception fails the callback's own request."""
 
-    context: CallerContext = field(default_factory=CallerContext)
     on_progress: OnProgress | None = None
     on_resume_point: OnResumePoint | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Pass:
-    """One pass of a request: what every phase carries.
+    """A pass that waits: for the VAE to encode its init image, or for its prompts to be encoded.
 
-    `guided` says whether steps may need the unconditional twin; `following` is the pass after this one, `earlier` what
-    the passes before it took. `resume_from` is where to go on from, of an image that was begun elsewhere.
+    `guided`: some step may need an unconditional row. `source` is the encoded init image. `following` is the next
+    pass; `earlier` and `calls_before` are the time and the model calls of the passes before. `resume_from` is where
+    another engine had got to. `submitted` is by the monotonic clock.
     """
 
     request: GenerationRequest
     table: SamplerTable
     guided: bool
     future: ImageFuture
+    context: CallerContext
     callbacks: Callbacks
-    resume_from: ResumePoint | None = None
+    source: Source | None = None
     following: "Pass | None" = None
     earlier: Timings = field(default_factory=Timings)
     calls_before: int = 0
+    resume_from: ResumePoint | None = None
     submitted: float = field(default_factory=time.monotonic)
 
     @property
     def prompts(self) -> list[Prompt]:
-        """What must be encoded before the first step: the prompt, and the negative one where guided."""
+        """The prompt, and the negative prompt where guided. In diffusers, `clip_skip` leaves the latter alone."""
         request = self.request
-        weighted = request.sampling.prompt_syntax == "a1111"
+        sampling = request.sampling
+        weighted = sampling.prompt_syntax == "a1111"
         loras = tuple((lora.name, lora.weight) for lora in request.loras)
-        prompt = Prompt(request.prompt, weighted=weighted, clip_skip=request.sampling.clip_skip, loras=loras)
-        # As in diffusers, no layers are left out for the negative prompt.
-        return (
-            [prompt, Prompt(request.sampling.negative_prompt, True, weighted, loras=loras)] if self.guided else [prompt]
-        )
+        prompt = Prompt(text=request.prompt, weighted=weighted, clip_skip=sampling.clip_skip, loras=loras)
+        negative = Prompt(text=sampling.negative_prompt, negative=True, weighted=weighted, loras=loras)
+        return [prompt, negative] if self.guided else [prompt]
 
     @property
     def pass_index(self) -> int:
-        """0, and 1 in a second pass."""
+        """0 in the first pass, 1 in the second."""
         return int(self.calls_before > 0)
 
     @property
+    def needs_source(self) -> bool:
+        """Whether the VAE has to encode an init image before the first step.
+
+        A second pass does not ask: it begins with the first pass's image, or with the state of a resume point.
+        """
+        return self.request.init is not None and self.pass_index == 0
+
+    @property
     def total_calls(self) -> int:
-        """Model calls of this pass and those around it."""
+        """Model calls of all passes."""
         following = self.following.table.num_model_calls if self.following else 0
         return self.calls_before + self.table.num_model_calls + following
 
-    def tell(self, progress: Progress) -> None:
-        """Let whoever listens hear it."""
-        if self.callbacks.on_progress is not None:
-            self.callbacks.on_progress(progress)
-
     def progress(self, step_index: int) -> Progress:
-        """How far the whole request is, after `step_index` of this pass's model calls."""
+        """How far the whole request is after `step_index` of this pass's model calls."""
         done = self.calls_before + step_index
         taken_here = step_index - (self.resume_from.step_index if self.resume_from else 0)
         spent = time.monotonic() - self.submitted
-        return Progress(done, self.total_calls, spent / max(taken_here, 1) * (self.total_calls - done))
+        eta_s = spent / max(taken_here, 1) * (self.total_calls - done)
+        return Progress(step=done, steps=self.total_calls, eta_s=eta_s)
 
     def previews_at(self, step_index: int) -> bool:
-        """Whether the picture is to be shown after `step_index` of this pass's model calls: evenly spaced."""
-        total, wanted, done = self.total_calls, self.callbacks.context.previews, self.calls_before + step_index
+        """Whether a preview is due after `step_index` of this pass's model calls. Previews are evenly spaced."""
+        total, wanted, done = self.total_calls, self.context.previews, self.calls_before + step_index
         return done < total and any(round(total * part / (wanted + 1)) == done for part in range(1, wanted + 1))
+
+    def tell(self, progress: Progress) -> None:
+        """Call `on_progress`."""
+        call = self.callbacks.on_progress
+        if call is not None:
+            run_guarded("on_progress", lambda _: call(progress), [self])
+
+    def fail(self, error: DarkroomError) -> None:
+        """Settle the future; the engine's threads drop what belongs to a settled future."""
+        self.future.settle(error)
+
+
+def plan_passes(
+    request: GenerationRequest,
+    *,
+    family: ModelFamily,
+    tables: SamplerTables,
+    context: CallerContext,
+    callbacks: Callbacks,
+    resume_from: ResumePoint | None,
+) -> Pass:
+    """The pass to begin with. Checks sizes, compiles the tables of all passes, reads LoRAs: this may take a second.
+
+    Raises:
+        InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
+        GenerationFailed: a LoRA's file cannot be read.
+    """
+    check_divisible(request, family.autoencoder.scale_factor)
+    if request.init is None and family.mask_channels:
+        request = replace(request, init=blank_init(request.width, request.height))
+    first = Pass(
+        request=request,
+        table=table_of(request, tables),
+        guided=request.sampling.guidance_scale > 1 and not family.distilled,
+        future=ImageFuture(),
+        context=context,
+        callbacks=callbacks,
+    )
+    second = second_pass(first, tables)
+    family.prepare(first.prompts)
+    if resume_from is not None and resume_from.pass_index > 0:
+        if second is not None and not family.mask_channels:
+            return replace(second, resume_from=resume_from)
+        # Begin anew: an inpainting UNet's extra channels follow from the first image, which no resume point has.
+        resume_from = None
+    return replace(first, following=second, resume_from=resume_from)
+
+
+def second_pass(first: Pass, tables: SamplerTables) -> Pass | None:
+    """A hires request's second pass, image to image; it still lacks the image. None where no hires is asked for."""
+    hires = first.request.hires
+    if hires is None:
+        return None
+    request = replace(
+        first.request,
+        width=hires.width,
+        height=hires.height,
+        sampling=first.request.sampling.model_copy(update={"num_inference_steps": hires.num_inference_steps}),
+        init=InitImage(raster=NO_IMAGE_YET, strength=hires.strength),
+        variation=None,
+        hires=None,
+    )
+    return replace(first, request=request, table=table_of(request, tables), calls_before=first.table.num_model_calls)
+
+
+def table_of(request: GenerationRequest, tables: SamplerTables) -> SamplerTable:
+    """The request's sampler as a table, compiled when first asked for."""
+    sampling = request.sampling
+    return tables.table(sampling.sampler, sampling.scheduler, sampling.num_inference_steps, request.skipped_steps)
+
+
+def check_divisible(request: GenerationRequest, factor: int) -> None:
+    """Raise InvalidRequest where a side is no multiple of `factor`, the pixels of a latent."""
+    sides = {"width": request.width, "height": request.height}
+    if request.hires is not None:
+        sides |= {"hires.width": request.hires.width, "hires.height": request.hires.height}
+    for name, side in sides.items():
+        if side < factor or side % factor:
+            raise InvalidRequest(name, side, f"must be a multiple of {factor}")

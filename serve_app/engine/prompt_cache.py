@@ -1,4 +1,4 @@
-"""Prompt encoding: batched over the requests that wait, and remembered."""
+"""Prompt encoding: many prompts in one batch, and each prompt once."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from serve_app.models.model_family import Conditioning, ModelFamily, Prompt
 
 
 class PromptCache:
-    """Encodes prompts in batches of at most `batch`, keeping the last `remember` results.
+    """Encodes prompts in batches of at most `batch` and keeps the `size` most recently used.
 
-    `known` and `encoded` count the prompts that were remembered and those that were not.
+    `known` and `encoded` count the prompts that were found in the cache and those that were not.
     """
 
-    def __init__(self, family: ModelFamily, batch: int, remember: int) -> None:
+    def __init__(self, family: ModelFamily, batch: int, size: int) -> None:
         self._family = family
         self._batch = batch
-        self._remember = remember
+        self._size = size
+        self._known: OrderedDict[Prompt, Conditioning] = OrderedDict()
         self.known = 0
         self.encoded = 0
-        self._known: OrderedDict[Prompt, Conditioning] = OrderedDict()
 
     def encode(self, prompts: Sequence[Prompt]) -> dict[Prompt, Conditioning]:
-        """The conditioning of every prompt; each unknown one is encoded once."""
+        """The conditioning of every prompt. A prompt that is not in the cache is encoded once."""
         wanted = dict.fromkeys(prompts)
         unknown = [prompt for prompt in wanted if prompt not in self._known]
         found = {prompt: self._known[prompt] for prompt in wanted if prompt in self._known}
@@ -33,6 +33,6 @@ class PromptCache:
         for prompt, conditioning in found.items():
             self._known[prompt] = conditioning
             self._known.move_to_end(prompt)
-        while len(self._known) > self._remember:
+        while len(self._known) > self._size:
             self._known.popitem(last=False)
         return found

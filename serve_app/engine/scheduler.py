@@ -9,7 +9,7 @@ Size = tuple[int, int]
 """Latent height and width: all that one forward needs equal."""
 
 PATIENCE = (3.0, 5.0, 8.0, 13.0)
-"""How many times its time alone a request may take, where that can still be kept."""
+"""A deadline allows an image this many times the seconds that it takes alone."""
 
 
 class Row(Protocol):
@@ -22,7 +22,7 @@ class Row(Protocol):
 
     @property
     def model_rows(self) -> int:
-        """UNet rows a step takes: two where guided."""
+        """UNet rows that its next step takes: two where guided."""
         ...
 
     @property
@@ -49,15 +49,15 @@ class Row(Protocol):
 RowT = TypeVar("RowT", bound=Row)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepPlan(Generic[RowT]):
-    """The next step: `rows`, at least one, all of one size, within the cap unless a single row exceeds it."""
+    """The next step: at least one row, all of one size, within the cap unless a single row exceeds it."""
 
     rows: tuple[RowT, ...]
 
 
 class Scheduler(Protocol[RowT]):
-    """The policy: keeps the images in flight and picks the next step's."""
+    """A policy: keeps the images in flight and picks the rows of the next step."""
 
     def add(self, row: RowT) -> None:
         """An image joins."""
@@ -68,21 +68,22 @@ class Scheduler(Protocol[RowT]):
         ...
 
     def plan(self) -> StepPlan[RowT] | None:
-        """The next step, None where nothing is in flight."""
+        """The next step; None where nothing is in flight."""
         ...
 
 
 class DeadlineOrder(Generic[RowT]):
-    """Earliest deadline first; rows of the most urgent one's size fill the batch, in the same order.
+    """Earliest deadline first. Rows of the most urgent row's size fill the batch, in the same order.
 
-    A row's deadline is its pending and so many times what it would take alone: the first of `PATIENCE` that it can
-    still meet. So a late one gives way to those that can be in time, but not for ever: the last deadline stays, and in
-    time nothing is earlier. Higher priorities go before all that, and can starve lower ones.
+    A row's deadline is its arrival plus a multiple of the seconds it takes alone: the first multiple in `PATIENCE`
+    that it can still meet. So a late row gives way to rows that can be on time. It does not give way for ever: the
+    last deadline is never extended, so in time no other row's is earlier. A higher priority goes before any deadline
+    and can starve lower ones.
 
     Args:
-        cap: UNet rows worth putting into one forward of that size.
-        seconds: what a forward of so many rows takes, by size; only its ratio to the time between pending matters.
-        clock: the seconds that `arrived` counts in.
+        cap: UNet rows worth batching in one forward of that size.
+        seconds: what a forward of so many rows takes, by size.
+        clock: the clock of `arrived`.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class DeadlineOrder(Generic[RowT]):
                 break
             chosen.append(row)
             room -= row.model_rows
-        return StepPlan(tuple(chosen))
+        return StepPlan(rows=tuple(chosen))
 
     def _deadline(self, row: RowT, now: float) -> float:
         call = self._seconds(row.size, row.model_rows)

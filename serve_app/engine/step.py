@@ -1,4 +1,4 @@
-"""The kernel: assemble unlike rows into one forward, guide them, advance each by its own table."""
+"""One denoising step: assemble unlike rows into one forward, guide them, advance each by its own table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
 from serve_app.models.model_family import DenoisingBatch, ModelFamily
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UncondRows:
-    """The unconditional rows of a batch: the row each belongs to (int64), its scale and its rescale (float32)."""
+    """The unconditional rows of a batch: the row each belongs to (int64), its scale and its rescale (float32).
+
+    `rescale` is None where no row is rescaled.
+    """
 
     guided: torch.Tensor
     scale: torch.Tensor
@@ -22,45 +25,45 @@ class UncondRows:
 
 
 def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
-    """One model call for every row, all of one size; moves each row's `state` and `step_index`.
+    """One model call for every row, all of one size; advances each row's `state` and `step_index`.
 
-    Nothing is changed where the forward raises. With `bucket`, every forward has exactly that many rows.
+    If the forward raises, no row has changed. With `bucket`, every forward has exactly that many rows.
     """
-    batch, twins = assemble(rows, family.device)
+    batch, uncond = assemble(rows, family.device)
     output = predict_in_buckets(family, batch, bucket) if bucket else family.predict(batch)
-    update(rows, guide(output, twins.guided, twins.scale, twins.rescale), family.device)
+    update(rows, guide(output, uncond.guided, uncond.scale, uncond.rescale), family.device)
 
 
 def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[DenoisingBatch, UncondRows]:
-    """The forward's rows: every conditional row, then an unconditional twin for each that is guided in this step."""
-    twins = [(index, twin) for index, row in enumerate(rows) if (twin := row.twin) is not None]
-    order = list(range(len(rows))) + [index for index, _ in twins]
+    """The forward's rows: a conditional row each, then an unconditional row for each that is guided in this step."""
+    negatives = [(index, negative) for index, row in enumerate(rows) if (negative := row.unconditional) is not None]
+    order = list(range(len(rows))) + [index for index, _ in negatives]
     latents = torch.stack([row.state[0] for row in rows])
     scale = torch.stack([row.input_scale[row.step_index] for row in rows]).to(device, non_blocking=True)
     timesteps = torch.stack([row.table.timesteps[row.step_index] for row in rows])
     sampling = [row.pass_.request.sampling for row in rows]
     scales = torch.tensor([one.guidance_scale for one in sampling])
-    guided = torch.tensor([index for index, _ in twins], dtype=torch.int64)
+    guided = torch.tensor([index for index, _ in negatives], dtype=torch.int64)
     inputs = latents * scale.view(-1, 1, 1, 1)
     seen = [row.mask_channels for row in rows if row.mask_channels is not None]
     if seen:
         inputs = torch.cat([inputs, torch.stack(seen)], dim=1)
     batch = DenoisingBatch(
-        latents=inputs[torch.tensor(order).to(device, non_blocking=True)] if twins else inputs,
+        latents=inputs[torch.tensor(order).to(device, non_blocking=True)] if negatives else inputs,
         timesteps=timesteps[order].to(device, non_blocking=True),
         guidance_scale=scales[order].to(device, non_blocking=True),
-        conditioning=[row.conditioning for row in rows] + [twin for _, twin in twins],
+        conditioning=[row.conditioning for row in rows] + [negative for _, negative in negatives],
     )
-    rescales = torch.tensor([sampling[index].guidance_rescale for index, _ in twins])
+    rescales = torch.tensor([sampling[index].guidance_rescale for index, _ in negatives])
     return batch, UncondRows(
-        guided.to(device, non_blocking=True),
-        scales[guided].to(device, non_blocking=True),
-        rescales.to(device, non_blocking=True) if rescales.any() else None,
+        guided=guided.to(device, non_blocking=True),
+        scale=scales[guided].to(device, non_blocking=True),
+        rescale=rescales.to(device, non_blocking=True) if rescales.any() else None,
     )
 
 
 def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) -> torch.Tensor:
-    """Forward `bucket` rows at a time, the last bucket filled up with copies of its first row."""
+    """Forward `bucket` rows at a time, the last bucket padded with copies of its first row."""
     outputs = []
     for start in range(0, len(batch.latents), bucket):
         rows = list(range(start, min(start + bucket, len(batch.latents))))
@@ -72,10 +75,10 @@ def take_rows(batch: DenoisingBatch, rows: Sequence[int]) -> DenoisingBatch:
     """The batch made of these rows."""
     chosen = list(rows)
     return DenoisingBatch(
-        batch.latents[chosen],
-        batch.timesteps[chosen],
-        batch.guidance_scale[chosen],
-        [batch.conditioning[row] for row in chosen],
+        latents=batch.latents[chosen],
+        timesteps=batch.timesteps[chosen],
+        guidance_scale=batch.guidance_scale[chosen],
+        conditioning=[batch.conditioning[row] for row in chosen],
     )
 
 

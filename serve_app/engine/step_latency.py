@@ -1,48 +1,89 @@
-"""How long a step takes by the number of UNet rows, measured at warm-up; the batch cap follows from it."""
+"""How many seconds a step takes by its UNet rows, measured at warm-up. How many rows to batch follows from it."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+
+from serve_app.config import ModelConfig
 from serve_app.engine.scheduler import Size
+from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 
 WORTHWHILE = 0.97
 
 MOST_ROWS, FEW_ROWS = 32, 4
-"""How wide to measure: to find the best width, and only to tell what a step costs."""
+"""How wide to measure: to find the best width, or only to learn what a step costs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepCurve:
-    """Seconds a forward takes by UNet rows, at latent size `size`."""
+    """Seconds of a forward by its UNet rows, measured at latent size `size`. `max_rows` is the configured cap."""
 
     size: Size
     seconds: Mapping[int, float]
+    max_rows: int | None = None
 
     @property
     def best_rows(self) -> int:
-        """The fewest rows whose rate (rows a second) is within 3% of the best measured."""
+        """The fewest rows whose rate (rows per second) is within 3% of the best measured rate."""
         rates = {rows: rows / seconds for rows, seconds in self.seconds.items()}
         best = max(rates.values())
         return min(rows for rows, rate in rates.items() if rate >= WORTHWHILE * best)
 
     def seconds_of(self, size: Size, rows: int) -> float:
-        """What a forward of `rows` at `size` takes: a line through the narrowest and the widest measured, by pixels."""
+        """Seconds of a forward of `rows` at `size`: a line through the fewest and most rows measured, by pixels."""
         fewest, most = min(self.seconds), max(self.seconds)
         native, pixels = self.size[0] * self.size[1], size[0] * size[1]
         slope = max(0.0, self.seconds[most] - self.seconds[fewest]) / max(1, most - fewest)
         return max(0.0, self.seconds[fewest] - slope * fewest) + slope * rows * pixels / native
 
     def cap(self, size: Size) -> int:
-        """UNet rows worth batching at `size`: as many pixels as the best batch has at the measured size, at least 2."""
+        """UNet rows worth batching at `size`: as many pixels as the best batch at the measured size, at least 2 rows.
+
+        `max_rows` goes before that.
+        """
+        if self.max_rows is not None:
+            return self.max_rows
         pixels = self.size[0] * self.size[1] * self.best_rows
         return max(2, pixels // (size[0] * size[1]))
 
 
-def measure(forward: Callable[[int], None], size: Size, most: int = MOST_ROWS, patience: int = 2) -> StepCurve:
-    """Time `forward(rows)` for 1, 2, 4 .. `most` rows; stop once `patience` doublings in a row gain nothing.
+def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
+    """Time the UNet at the model's native size over growing batches; over few where the config has the cap."""
+    side = config.native_size // family.autoencoder.scale_factor
+    channels = family.autoencoder.latent_channels + family.mask_channels
+    engine = config.engine
+    max_rows = engine.max_rows or (engine.bucket_rows if engine.deterministic else None)
 
-    `forward` returns when the work is done, not when it is queued; where it raises MemoryError, that was too many rows.
+    def forward(rows: int) -> None:
+        batch = DenoisingBatch(
+            latents=torch.zeros(rows, channels, side, side, device=family.device),
+            timesteps=torch.full((rows,), 500.0, device=family.device),
+            guidance_scale=torch.ones(rows, device=family.device),
+            conditioning=[conditioning] * rows,
+        )
+        try:
+            family.predict(batch).sum().item()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{rows} UNet rows at {config.native_size} pixels: {error}") from error
+
+    with torch.inference_mode():
+        conditioning = family.encode([Prompt(text="warm-up")])[0]
+        seconds = time_doublings(forward, FEW_ROWS if max_rows else MOST_ROWS)
+    return StepCurve(size=(side, side), seconds=seconds, max_rows=max_rows)
+
+
+def time_doublings(forward: Callable[[int], None], most: int = MOST_ROWS, patience: int = 2) -> dict[int, float]:
+    """Seconds of `forward(rows)` for 1, 2, 4 .. `most` rows; stops once `patience` doublings in a row gain nothing.
+
+    Args:
+        forward: returns when the work is done, not when it is queued; raises MemoryError for too many rows.
+        most: the most rows to try.
+        patience: doublings that may gain less than 3% in rows per second.
+
+    Raises:
+        MemoryError: one row is too many.
     """
     seconds: dict[int, float] = {}
     rows, best, fruitless = 1, 0.0, 0
@@ -58,7 +99,7 @@ def measure(forward: Callable[[int], None], size: Size, most: int = MOST_ROWS, p
         fruitless = 0 if rate > 1.03 * best else fruitless + 1
         best = max(best, rate)
         rows *= 2
-    return StepCurve(size, seconds)
+    return seconds
 
 
 def _timed(forward: Callable[[int], None], rows: int) -> float:

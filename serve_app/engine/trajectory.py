@@ -1,82 +1,80 @@
-"""A request in flight, phase by phase.
+"""An image being denoised: its sampler state, and what each step needs of it."""
 
-`EncodeJob` (a picture for the VAE encoder) -> `PendingRequest` (prompts to encode) -> `Trajectory` (to denoise) -> `DecodeJob`
-(to decode); a second pass goes round again with the `Pass` that `following` names.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import torch
 
-from serve_app.engine.init_latents import Source, Start
+from serve_app.engine.image_future import ImageFuture
+from serve_app.engine.init_latents import InitialState
 from serve_app.engine.passes import Pass
+from serve_app.errors import DarkroomError, GenerationFailed
 from serve_app.models.model_family import Conditioning
 from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
-from serve_app.requests.request import InitImage
 
 STATE_SLOTS = 4
-"""The most any sampler needs. Every row's step is padded to it: were the product's shape, and so its rounding, to
-depend on the company, pictures would not be bit-identical."""
+"""The most any sampler needs. Every row is padded to it: the product's shape decides how it rounds, so a shape that
+depended on the other rows would change the image's last bits."""
 
-NO_NOISE = torch.tensor([1.0, 0.0])
-"""All signal: clean latents."""
-
-
-@dataclass(frozen=True, eq=False)
-class EncodeJob:
-    """A picture waiting for the VAE's encoder."""
-
-    pass_: Pass
-    init: InitImage
-
-
-@dataclass(frozen=True, eq=False)
-class PendingRequest:
-    """Accepted and waiting for its prompts to be encoded; `source` is the encoded picture it starts from, if any."""
-
-    pass_: Pass
-    source: Source | None = None
+CLEAN = torch.tensor([1.0, 0.0])
+"""The noising (signal, noise) of clean latents."""
 
 
 class Trajectory:
-    """Being denoised. Its whole state is `state` (slots, c, h, w) float32, `step_index`, and the noise generator."""
+    """A pass in the batch. Its whole state is `state` (slots, c, h, w) float32, `step_index` and the noise generator.
 
-    def __init__(self, pass_: Pass, conditioning: list[Conditioning], start: Start, encode_seconds: float) -> None:
+    Args:
+        pass_: what is asked.
+        conditioning: the encoded `pass_.prompts`.
+        initial: where the first step begins.
+        encode_seconds: how long the prompts took.
+    """
+
+    def __init__(
+        self, pass_: Pass, conditioning: Sequence[Conditioning], initial: InitialState, encode_seconds: float
+    ) -> None:
         self.pass_ = pass_
         self.table = pass_.table
         self.matrices = pad_matrices(self.table.steps).float()
         self.input_scale = self.table.input_scale.float()
         self.conditioning = conditioning[0]
-        self.unconditional = conditioning[1] if pass_.guided else None
-        self.noise = start.noise
-        self.mask_channels = start.mask_channels
-        self.repaint = start.repaint
-        self.state = torch.zeros(self.table.num_slots, *start.latents.shape, device=start.latents.device)
-        self.state[0] = start.latents
+        self.negative = conditioning[1] if pass_.guided else None
+        self.noise = initial.noise
+        self.mask_channels = initial.mask_channels
+        self.repaint = initial.repaint
+        self.state = torch.zeros(self.table.num_slots, *initial.latents.shape, device=initial.latents.device)
+        self.state[0] = initial.latents
         self.step_index = 0
         self.denoised: torch.Tensor | None = None
-        self.interrupt = False
+        self.interrupted = False
         self.device_seconds = 0.0
         self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
-        self.first_step: float | None = None
-        self.saved: float | None = None
+        self.first_step_at: float | None = None
+        self.last_step_end = 0.0
+        self.saved_at: float | None = None
         if pass_.resume_from is not None:
-            self._resume(pass_.resume_from)
+            self._resume_from(pass_.resume_from)
 
-    def _resume(self, checkpoint: ResumePoint) -> None:
-        """Go on as if the steps had been taken here; raises ValueError where it is of another request."""
-        if checkpoint.shape != tuple(self.state.shape):
-            raise ValueError(f"a checkpoint of shape {checkpoint.shape} for a state of {tuple(self.state.shape)}")
-        state = torch.frombuffer(bytearray(checkpoint.state), dtype=torch.float32)
-        self.state = state.view(checkpoint.shape).to(self.state.device)
-        self.noise.skip_to(checkpoint.draws)
-        self.step_index = checkpoint.step_index
+    def _resume_from(self, point: ResumePoint) -> None:
+        """Raises ValueError where the point belongs to another request."""
+        if point.shape != tuple(self.state.shape):
+            raise ValueError(f"a resume point of shape {point.shape} for a state of shape {tuple(self.state.shape)}")
+        state = torch.frombuffer(bytearray(point.state), dtype=torch.float32)
+        self.state = state.view(point.shape).to(self.state.device)
+        self.noise.skip_to(point.draws)
+        self.step_index = point.step_index
 
-    def checkpoint(self) -> ResumePoint:
-        """Where it stands."""
-        content = self.state.cpu().numpy().tobytes()
-        return ResumePoint(self.pass_.pass_index, self.step_index, self.noise.drawn, tuple(self.state.shape), content)
+    def resume_point(self) -> ResumePoint:
+        """All that another engine needs to go on from here."""
+        return ResumePoint(
+            pass_index=self.pass_.pass_index,
+            step_index=self.step_index,
+            draws=self.noise.drawn,
+            shape=tuple(self.state.shape),
+            state=self.state.cpu().numpy().tobytes(),
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,20 +82,20 @@ class Trajectory:
         return self.state.shape[-2], self.state.shape[-1]
 
     @property
-    def twin(self) -> Conditioning | None:
-        """What the unconditional twin of this step needs; None where the step is not guided."""
+    def unconditional(self) -> Conditioning | None:
+        """The conditioning of this step's unconditional row; None where the step is not guided."""
         sampling = self.pass_.request.sampling
         done = self.step_index / self.table.num_model_calls
-        return self.unconditional if sampling.guidance_start <= done < sampling.guidance_end else None
+        return self.negative if sampling.guidance_start <= done < sampling.guidance_end else None
 
     @property
     def priority(self) -> int:
         """Higher goes first."""
-        return self.pass_.callbacks.context.priority
+        return self.pass_.context.priority
 
     @property
     def arrived(self) -> float:
-        """When the request came, by the monotonic clock."""
+        """When the pass was submitted, by the monotonic clock."""
         return self.pass_.submitted
 
     @property
@@ -113,26 +111,66 @@ class Trajectory:
     @property
     def model_rows(self) -> int:
         """UNet rows this step takes."""
-        return 1 if self.twin is None else 2
+        return 1 if self.unconditional is None else 2
 
     @property
     def finished(self) -> bool:
-        """Whether the last model call is done, be it that the caller wanted no more."""
-        return self.interrupt or self.step_index == self.table.num_model_calls
+        """True after the last step, or when interrupted."""
+        return self.interrupted or self.step_index == self.table.num_model_calls
 
     @property
-    def result(self) -> torch.Tensor:
-        """The latents (c, h, w) to decode once finished: where it was cut short, what they are taken to become."""
-        if not self.interrupt or self.denoised is None:
-            return self.state[0]
-        return self.denoised if self.repaint is None else self.repaint.restore(self.denoised, NO_NOISE)
+    def following(self) -> Pass | None:
+        """The next pass; none after an interrupt."""
+        return None if self.interrupted else self.pass_.following
+
+    @property
+    def enlarges_latents(self) -> bool:
+        """Whether the next pass begins with this one's latents, so that they are not decoded."""
+        hires = self.pass_.request.hires
+        return self.following is not None and hires is not None and hires.upscaler == "latent"
+
+    @property
+    def future(self) -> ImageFuture:
+        """The caller's."""
+        return self.pass_.future
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds spent up to the last step, in all passes; `decode` only has those of earlier passes."""
+        earlier, first_step_at = self.pass_.earlier, self.first_step_at or self.last_step_end
+        return Timings(
+            queue=earlier.queue + first_step_at - self.pass_.submitted - self.encode_seconds,
+            encode=earlier.encode + self.encode_seconds,
+            denoise=earlier.denoise + self.last_step_end - first_step_at,
+            decode=earlier.decode,
+            device=earlier.device + self.device_seconds,
+            steps=(*earlier.steps, *self.steps),
+        )
+
+    def fail(self, error: DarkroomError) -> None:
+        """See `Pass.fail`."""
+        self.pass_.fail(error)
+
+    def final_latents(self) -> torch.Tensor:
+        """The latents (c, h, w) to decode once finished. After an interrupt: the model's estimate of the clean ones.
+
+        Raises:
+            GenerationFailed: they are not finite numbers.
+        """
+        latents = self.state[0]
+        if self.interrupted and self.denoised is not None:
+            latents = self.denoised if self.repaint is None else self.repaint.restore(self.denoised, CLEAN)
+        if not torch.isfinite(latents).all():
+            raise GenerationFailed("the latents are not finite numbers: try another dtype")
+        return latents
 
     def note_step(self, step: StepTime, model_rows: int) -> None:
         """Count this trajectory's share of a step in which it had `model_rows` rows."""
-        self.first_step = self.first_step or step.began
-        self.saved = self.saved or step.began
+        if self.first_step_at is None:
+            self.first_step_at = self.saved_at = step.began
+        self.last_step_end = step.began + step.seconds
         self.device_seconds += step.seconds * model_rows / step.rows
-        if self.pass_.callbacks.context.traceparent:
+        if self.pass_.context.traceparent:
             self.steps.append(step)
 
     def draw_noise(self) -> torch.Tensor | None:
@@ -140,15 +178,18 @@ class Trajectory:
         return self.noise.draw() if self.table.draws_noise[self.step_index] else None
 
     def advance_to(self, state: torch.Tensor, model_output: torch.Tensor) -> None:
-        """Take the next step's `state`; what a mask keeps is put back, as noisy as this step should be."""
+        """Take the next step's `state`. What a mask keeps is put back, with the noise of that step."""
         last = self.step_index + 1 == self.table.num_model_calls
-        self.interrupt = self.pass_.future.is_interrupted and not last
-        shown = self.interrupt or self.pass_.previews_at(self.step_index + 1)
-        self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if shown else None
+        self.interrupted = self.pass_.future.is_interrupted and not last
+        estimate = self.interrupted or self.pass_.previews_at(self.step_index + 1)
+        self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if estimate else None
         self.state = state[: self.table.num_slots]
         self.step_index += 1
         if self.repaint is not None:
             self.state[0] = self.repaint.restore(self.state[0], self.table.noising[self.step_index])
+        if self.finished:
+            # A view would keep the whole batch's state in memory until this image is decoded.
+            self.state = self.state[:1].clone()
 
 
 def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
@@ -160,20 +201,29 @@ def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
     return padded
 
 
-@dataclass(frozen=True, eq=False)
-class DecodeJob:
-    """Denoised and waiting for the VAE: `latents` (c, h, w) float32, and the seconds spent so far, `decode` still 0."""
-
-    pass_: Pass
-    latents: torch.Tensor
-    timings: Timings
-    denoised_at: float
-
-
-@dataclass(frozen=True, eq=False)
-class Preview:
-    """What the model takes the picture to be: clean latents (c, h, w) on the way, and how far that is."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreviewJob:
+    """A preview to make: the model's estimate of the clean latents (c, h, w), and the progress it goes with."""
 
     pass_: Pass
     latents: torch.Tensor
     progress: Progress
+
+    @property
+    def future(self) -> ImageFuture:
+        """The caller's."""
+        return self.pass_.future
+
+    def fail(self, error: DarkroomError) -> None:
+        """The image does not depend on its previews: tell the progress without one."""
+        self.pass_.tell(self.progress)
+
+
+Job = Pass | Trajectory | PreviewJob
+"""What the VAE worker does: encode a pass's init image, decode a finished trajectory, make a preview."""
+
+Jobs = SimpleQueue[Job | None]
+"""To the VAE worker. None ends its thread."""
+
+Inbox = SimpleQueue[Pass | None]
+"""To the denoise loop: passes whose prompts are to be encoded. None ends its thread."""

@@ -1,170 +1,152 @@
-"""Off the denoising path: the VAE, both ways, in a thread of its own; compression in a pool."""
+"""The VAE thread: init images to latents, latents to pixels. Its pool of threads turns pixels into files."""
 
-import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from serve_app.config import EngineConfig
 from serve_app.engine.hires import enlarge_latents, enlarge_pixels
+from serve_app.engine.image_future import run_guarded
 from serve_app.engine.init_latents import encode_source
 from serve_app.engine.passes import Pass
-from serve_app.engine.trajectory import DecodeJob, EncodeJob, PendingRequest, Preview
-from serve_app.errors import GenerationFailed
+from serve_app.engine.trajectory import Inbox, Job, Jobs, PreviewJob, Trajectory
 from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.model_family import ModelFamily
 from serve_app.models.preview_decoder import PreviewDecoder
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.image_files import encode_image
 
-log = logging.getLogger("darkroom.engine")
-
-OnDone = Callable[[Pass, GeneratedImage | Exception], None]
-Job = EncodeJob | DecodeJob | Preview
-
 
 class VaeWorker:
-    """Pictures to latents, latents to files. Every decode has exactly `decode_batch` rows: its result depends on it.
+    """Takes `jobs`: a pass to encode, a finished trajectory to decode, a preview to make.
+
+    Encoded passes and second passes go to `inbox`, for the denoise loop; files go to their future.
+    Every decode has exactly `decode_batch` rows, because its result depends on their number.
 
     Args:
-        on_pending: takes what is ready to be denoised: an encoded picture, or the second pass of an job.
-        on_done: takes every pass_'s file or failure, from another thread.
+        family: the checkpoint, whose autoencoder is used.
+        config: decode batch and threads are read.
+        preview_decoder: makes the previews.
+        inbox: what the denoise loop takes.
+        jobs: what to do.
     """
 
     def __init__(
-        self,
-        family: ModelFamily,
-        config: EngineConfig,
-        preview_decoder: PreviewDecoder,
-        on_pending: Callable[[PendingRequest], None],
-        on_done: OnDone,
+        self, *, family: ModelFamily, config: EngineConfig, preview_decoder: PreviewDecoder, inbox: Inbox, jobs: Jobs
     ) -> None:
         self._family = family
         self._rows = 1 if config.deterministic else config.decode_batch
         self._preview_decoder = preview_decoder
-        self._on_arrival = on_pending
-        self._on_done = on_done
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox = inbox
+        self._jobs = jobs
+        self._taken_too_far: list[Job | None] = []
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
-        self.thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._claimed = threading.Event()
-        self.thread.start()
-        self._claimed.wait()
+        self._stream = torch.cuda.Stream(family.device) if family.device.type == "cuda" else None
+        self.cores_claimed = threading.Event()
 
-    def take(self, job: Job) -> None:
-        """Take one; `on_pending`, `on_done` or its pass_'s `on_progress` is called later, from another thread."""
-        self._jobs.put(job)
-
-    def close(self) -> None:
-        """Finish what was taken, then stop."""
-        self._jobs.put(None)
-        self.thread.join()
-        self._compressors.shutdown()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Until None was taken from the jobs."""
         claim_cores(self._family.device, 1)
-        self._claimed.set()
-        stream = torch.cuda.Stream(self._family.device) if self._family.device.type == "cuda" else None
-        pending: Job | None = self._jobs.get()
-        with torch.inference_mode(), torch.cuda.stream(stream):
-            while pending is not None:
-                batch, pending = self._gather(pending)
-                if stream is not None:
-                    stream.wait_stream(torch.cuda.default_stream(self._family.device))
-                self._work(batch)
-                if stream is not None:
-                    stream.synchronize()
-                pending = pending or self._jobs.get()
+        self.cores_claimed.set()
+        with self._compressors, torch.inference_mode(), torch.cuda.stream(self._stream):
+            while batch := self._next_batch():
+                self._work([job for job in batch if not job.future.done()])
 
-    def _work(self, batch: list[Job]) -> None:
-        """Do what a batch of jobs of one kind asks."""
-        jobs: list[DecodeJob] = []
-        for job in batch:
-            if job.pass_.future.cancelled():
-                continue
-            if isinstance(job, EncodeJob):
-                self._encode(job)
-            elif isinstance(job, Preview):
-                self._preview(job)
-            elif not torch.isfinite(job.latents).all():
-                failure = GenerationFailed("the latents are not finite numbers: try another dtype")
-                self._on_done(job.pass_, failure)
-            elif (pending := enlarge_latents(job)) is not None:
-                self._on_arrival(pending)
-            else:
-                jobs.append(job)
-        if jobs:
-            self._decode(jobs)
-
-    def _gather(self, first: Job) -> tuple[list[Job], Job | None]:
-        """`first` and the jobs of its size that already wait, up to a batch; and one job taken too far."""
+    def _next_batch(self) -> list[Job]:
+        """Wait for a job. A trajectory brings along those of its size that wait too, up to a decode batch."""
+        first = self._taken_too_far.pop() if self._taken_too_far else self._jobs.get()
+        if first is None:
+            return []
         batch = [first]
-        while len(batch) < self._rows and isinstance(first, DecodeJob) and not self._jobs.empty():
-            following = self._jobs.get()
-            if following is None:
-                self._jobs.put(None)
+        while isinstance(first, Trajectory) and len(batch) < self._rows and not self._jobs.empty():
+            job = self._jobs.get()
+            if not isinstance(job, Trajectory) or job.size != first.size:
+                self._taken_too_far.append(job)
                 break
-            if not isinstance(following, DecodeJob) or following.latents.shape != first.latents.shape:
-                return batch, following
-            batch.append(following)
-        return batch, None
+            batch.append(job)
+        return batch
 
-    def _encode(self, original: EncodeJob) -> None:
+    def _work(self, batch: Sequence[Job]) -> None:
+        """Do each job; the trajectories that are to be decoded, together."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.default_stream(self._family.device))
+        to_decode: list[Trajectory] = []
+        for job in batch:
+            if isinstance(job, Pass):
+                run_guarded("encoding the image", self._encode, [job])
+            elif isinstance(job, PreviewJob):
+                run_guarded("making a preview", self._preview, [job])
+            elif job.enlarges_latents:
+                run_guarded("enlarging the latents", self._enlarge, [job])
+            else:
+                to_decode.append(job)
+        if to_decode:
+            run_guarded("decoding", self._decode, to_decode)
+
+    def _encode(self, passes: Sequence[Pass]) -> None:
+        """Give each pass its source."""
         family = self._family
-        try:
-            source = encode_source(original.init, family.autoencoder, family.mask_channels > 0, family.device)
-        except RuntimeError as error:
-            self._on_done(original.pass_, GenerationFailed(f"encoding the image failed: {error}"))
-            return
-        self._on_arrival(PendingRequest(original.pass_, source))
+        for pass_ in passes:
+            if pass_.request.init is None:
+                raise ValueError("there is no image to encode")
+            source = encode_source(pass_.request.init, family.autoencoder, family.mask_channels > 0, family.device)
+            self._hand_over(replace(pass_, source=source))
 
-    def _decode(self, batch: list[DecodeJob]) -> None:
-        """One VAE call for `batch`, filled up; where it fails, one for each, so that only the guilty fail."""
-        latents = torch.stack([job.latents for job in batch])
-        padding = latents[:1].expand(self._rows - len(batch), -1, -1, -1)
-        try:
-            pictures = self._family.autoencoder.decode(torch.cat([latents, padding]))
-        except RuntimeError as error:
-            if len(batch) == 1:
-                self._on_done(batch[0].pass_, GenerationFailed(f"decoding failed: {error}"))
+    def _enlarge(self, rows: Sequence[Trajectory]) -> None:
+        """Start each second pass from its first pass's latents."""
+        factor = self._family.autoencoder.scale_factor
+        for row in rows:
+            if row.following is not None:
+                self._hand_over(enlarge_latents(row.following, row.final_latents(), factor, row.timings))
+
+    def _hand_over(self, pass_: Pass) -> None:
+        """To the denoise loop, once this thread's stream has written the pass's tensors."""
+        if self._stream is not None:
+            self._stream.synchronize()
+        self._inbox.put(pass_)
+
+    def _decode(self, rows: Sequence[Trajectory]) -> None:
+        """One VAE call, padded with copies of the first latents."""
+        latents = torch.stack([row.final_latents() for row in rows])
+        padding = latents[:1].expand(self._rows - len(rows), -1, -1, -1)
+        images = self._family.autoencoder.decode(torch.cat([latents, padding]))
+        for row, pixels in zip(rows, images[: len(rows)], strict=True):
+            finish = partial(self._finish, pixels=pixels.numpy())
+            self._compressors.submit(run_guarded, "writing the file", finish, [row])
+
+    def _finish(self, rows: Sequence[Trajectory], pixels: np.ndarray) -> None:
+        """Turn pixels (h, w, 3) uint8 into the second pass's init image, or else into the file."""
+        for row in rows:
+            output, timings = row.pass_.request.output, row.timings
+            timings = replace(timings, decode=timings.decode + time.monotonic() - row.last_step_end)
+            if row.following is not None:
+                self._jobs.put(enlarge_pixels(row.following, pixels, timings))
                 return
-            for job in batch:
-                self._decode([job])
-            return
-        for job, pixels in zip(batch, pictures[: len(batch)], strict=True):
-            self._compressors.submit(self._finish, job, pixels.numpy())
+            row.future.settle(
+                GeneratedImage(
+                    content=encode_image(pixels, output),
+                    format=output.format,
+                    width=output.width,
+                    height=output.height,
+                    seed=row.pass_.request.seed,
+                    timings=timings,
+                )
+            )
 
-    def _preview(self, preview: Preview) -> None:
-        """Where it cannot be painted it is progress without a picture: the image does not depend on it."""
-        try:
-            self._compressors.submit(self._show, preview, self._preview_decoder.decode(preview.latents))
-        except RuntimeError as error:
-            log.warning("a preview failed", exc_info=error)
-            preview.pass_.tell(preview.progress)
+    def _preview(self, previews: Sequence[PreviewJob]) -> None:
+        for preview in previews:
+            show = partial(self._show, pixels=self._preview_decoder.decode(preview.latents))
+            self._compressors.submit(run_guarded, "making a preview", show, [preview])
 
-    def _show(self, preview: Preview, pixels: np.ndarray) -> None:
-        pass_ = preview.pass_
-        if not pass_.future.cancelled():
-            content = encode_image(pixels, replace(pass_.request.output, infotext=""))
-            pass_.tell(replace(preview.progress, preview=content))
-
-    def _finish(self, job: DecodeJob, pixels: np.ndarray) -> None:
-        """A decoded picture goes round again where a second pass follows, else into its file."""
-        pass_, output = job.pass_, job.pass_.request.output
-        timings = replace(job.timings, decode=job.timings.decode + time.monotonic() - job.denoised_at)
-        if pass_.following is not None:
-            self.take(enlarge_pixels(pass_.following, pixels, timings))
-            return
-        try:
-            content = encode_image(pixels, output)
-        except (OSError, ValueError) as error:
-            self._on_done(pass_, GenerationFailed(f"the {output.format} file could not be written: {error}"))
-            return
-        done = GeneratedImage(content, output.format, output.width, output.height, pass_.request.seed, timings)
-        self._on_done(pass_, done)
+    def _show(self, previews: Sequence[PreviewJob], pixels: np.ndarray) -> None:
+        """Tell the progress with the preview, a file in the format and size of the image, without its metadata."""
+        for preview in previews:
+            if not preview.future.done():
+                content = encode_image(pixels, replace(preview.pass_.request.output, infotext=""))
+                preview.pass_.tell(replace(preview.progress, preview=content))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from serve_app.engine.engine import Engine
+from serve_app.engine.passes import Callbacks
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
 from serve_app.models.load_family import load_family
@@ -134,7 +135,7 @@ def test_a_progress_callback_that_raises_fails_its_own_request_alone(engine: Eng
     def burst(_: Progress) -> None:
         raise ValueError("my own mistake")
 
-    bad = engine.submit(request(engine), burst)
+    bad = engine.submit(request(engine), callbacks=Callbacks(on_progress=burst))
     assert engine.submit(request(engine)).result(30)
     with pytest.raises(GenerationFailed, match="my own mistake"):
         bad.result(30)
@@ -142,7 +143,8 @@ def test_a_progress_callback_that_raises_fails_its_own_request_alone(engine: Eng
 
 def test_progress_counts_model_calls(engine: Engine) -> None:
     seen: list[Progress] = []
-    engine.submit(request(engine, sampler="heun", num_inference_steps=4), seen.append).result(30)
+    asked = request(engine, sampler="heun", num_inference_steps=4)
+    engine.submit(asked, callbacks=Callbacks(on_progress=seen.append)).result(30)
     assert [(progress.step, progress.steps) for progress in seen] == [(step, 7) for step in range(1, 7)]
     assert all(progress.eta_s > 0 for progress in seen)
 

@@ -1,5 +1,6 @@
 """LoRAs by row: unlike rows share the batch, each equals diffusers with PEFT, the others are left as they were."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError, UnknownName
 from serve_app.models.load_family import load_family
+from serve_app.models.lora.lora_store import LoraStore
 from serve_app.requests.request import GenerationRequest, LoraWeight
 from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
 from tests.conftest import tiny_config
@@ -67,14 +69,21 @@ def mixed(engine: Engine, seed: int, mix: dict[str, Any]) -> GenerationRequest:
 
 def test_a_cache_that_is_too_small_reads_again_and_draws_the_same(tiny_sd: Path, tmp_path: Path) -> None:
     config = with_loras(tiny_sd, tmp_path, "diffusers")
-    family: Any = load_family(config)
-    with Engine(family, config) as engine:
-        requests = [mixed(engine, 0, mix) for mix in MIXES]
-        roomy = [engine.submit(one).result(30) for one in requests]
-        family.loras._max_bytes = 1
-        tight = [engine.submit(one).result(30) for one in requests]
-        assert len(family.loras._loaded) == 1
-    assert [a.content for a in roomy] == [b.content for b in tight]
+    roomy: Any = load_family(config)
+    reads: list[str] = []
+
+    def read(name: str) -> Lora:
+        reads.append(name)
+        return roomy.loras.get(name)
+
+    tight = replace(roomy, loras=LoraStore(read, ["a", "b"], max_bytes=1))
+    files: list[list[bytes]] = []
+    for family in (roomy, tight):
+        with Engine(family, config) as engine:
+            requests = [mixed(engine, 0, mix) for mix in MIXES]
+            files.append([engine.submit(one).result(30).content for one in requests])
+    assert files[0] == files[1]
+    assert len(reads) > 2, "each was read at start, and some again"
 
 
 def test_an_unknown_lora_is_refused_by_name(tiny_sd: Path, tmp_path: Path) -> None:

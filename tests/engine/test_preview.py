@@ -12,6 +12,7 @@ from diffusers.image_processor import VaeImageProcessor
 
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
+from serve_app.engine.passes import Callbacks
 from serve_app.errors import ModelLoadError
 from serve_app.models.preview_decoder import load_tiny_decoder
 from serve_app.requests.events import Progress
@@ -36,7 +37,7 @@ def draw_previews(config: ModelConfig) -> tuple[Sequence[np.ndarray], np.ndarray
     told: list[Progress] = []
     with Engine.load(config) as engine:
         asked = request(engine, num_inference_steps=8)
-        image = engine.submit(asked, told.append, CallerContext(previews=2)).result()
+        image = engine.submit(asked, CallerContext(previews=2), Callbacks(on_progress=told.append)).result()
     return [pixels(one.preview) for one in told if one.preview], pixels(image)
 
 
@@ -58,23 +59,6 @@ def test_the_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
         decoded = tiny.decode(latents[None]).sample
     expected: Any = VaeImageProcessor().postprocess(decoded, output_type="np")
     assert np.abs(decoded_here - 255 * expected[0]).max() <= 0.5001
-
-
-def test_a_preview_that_fails_is_progress_without_a_picture(tiny_sd: Path) -> None:
-    told: list[Progress] = []
-    with Engine.load(tiny_config(tiny_sd)) as engine:
-        engine._vae_worker._preview_decoder = Spoiled()
-        image = engine.submit(request(engine, num_inference_steps=8), told.append, CallerContext(previews=2)).result()
-        assert pixels(image).shape == (64, 64, 3)
-    assert sorted(one.step for one in told) == list(range(1, 8))
-    assert not any(one.preview for one in told)
-
-
-class Spoiled:
-    """A decoder without memory."""
-
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        raise torch.OutOfMemoryError
 
 
 def test_what_is_no_fitting_decoder_is_refused_at_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Going on elsewhere: from any checkpoint another engine draws the same picture, and only what is left of it."""
+"""Going on elsewhere: from any resume point another engine draws the same picture, and only what is left of it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from serve_app.engine.engine import Engine
+from serve_app.engine.passes import Callbacks
 from serve_app.errors import GenerationFailed
 from serve_app.models.load_family import load_family
 from serve_app.requests.events import ResumePoint
@@ -31,7 +32,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 
 
 def new_engine(source: Path) -> tuple[Engine, Spied]:
-    """An engine that tells a checkpoint at every step."""
+    """An engine that tells a resume point at every step."""
     config = tiny_config(source, resume_interval_s=1e-9, deterministic=True, bucket_rows=2)
     family: Any = Spied(load_family(config))
     engine = Engine(family, config)
@@ -45,17 +46,19 @@ def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: st
     engine, family = new_engine(tiny_sd)
     with engine:
         asked = request(engine, seed=3, **PARAMS[name])
-        whole = pixels(engine.submit(asked, on_resume_point=saved.append).result(60))
+        whole = pixels(engine.submit(asked, callbacks=Callbacks(on_resume_point=saved.append)).result(60))
         calls = len(family.batches)
     assert len(saved) >= calls - 2, "but after the last call of a pass"
     other, family = new_engine(tiny_sd)
     with other:
-        for checkpoint in (saved[0], saved[len(saved) // 2], saved[-1]):
+        for point in (saved[0], saved[len(saved) // 2], saved[-1]):
             family.forget()
             told: list[ResumePoint] = []
-            drawn = pixels(other.submit(asked, on_resume_point=told.append, resume_from=checkpoint).result(60))
+            drawn = pixels(
+                other.submit(asked, callbacks=Callbacks(on_resume_point=told.append), resume_from=point).result(60)
+            )
             assert np.array_equal(drawn, whole)
-            assert told == saved[saved.index(checkpoint) + 1 :], "the same from there on, bit for bit"
+            assert told == saved[saved.index(point) + 1 :], "the same from there on, bit for bit"
             assert len(family.batches) < calls
 
 
@@ -67,9 +70,9 @@ def test_an_inpainting_unet_goes_on_too_or_starts_its_picture_anew(
     engine, _ = new_engine(tiny_inpaint)
     with engine:
         asked = request(engine, seed=3, num_inference_steps=4, hires=hires)
-        whole = pixels(engine.submit(asked, on_resume_point=saved.append).result(60))
-        for checkpoint in (saved[0], saved[-1]):
-            assert np.array_equal(pixels(engine.submit(asked, resume_from=checkpoint).result(60)), whole)
+        whole = pixels(engine.submit(asked, callbacks=Callbacks(on_resume_point=saved.append)).result(60))
+        for point in (saved[0], saved[-1]):
+            assert np.array_equal(pixels(engine.submit(asked, resume_from=point).result(60)), whole)
 
 
 def test_progress_goes_on_from_there(tiny_sd: Path) -> None:
@@ -77,16 +80,17 @@ def test_progress_goes_on_from_there(tiny_sd: Path) -> None:
     saved: list[ResumePoint] = []
     with engine:
         asked = request(engine, num_inference_steps=6)
-        engine.submit(asked, on_resume_point=saved.append).result(60)
+        engine.submit(asked, callbacks=Callbacks(on_resume_point=saved.append)).result(60)
         steps: list[int] = []
-        engine.submit(asked, lambda progress: steps.append(progress.step), resume_from=saved[2]).result(60)
+        callbacks = Callbacks(on_progress=lambda progress: steps.append(progress.step))
+        engine.submit(asked, callbacks=callbacks, resume_from=saved[2]).result(60)
     assert steps == [4, 5]
 
 
-def test_a_checkpoint_of_another_request_is_refused(tiny_sd: Path) -> None:
+def test_a_resume_point_of_another_request_is_refused(tiny_sd: Path) -> None:
     engine, _ = new_engine(tiny_sd)
     saved: list[ResumePoint] = []
     with engine:
-        engine.submit(request(engine, sampler="pndm"), on_resume_point=saved.append).result(60)
-        with pytest.raises(GenerationFailed, match="a checkpoint of shape"):
+        engine.submit(request(engine, sampler="pndm"), callbacks=Callbacks(on_resume_point=saved.append)).result(60)
+        with pytest.raises(GenerationFailed, match="a resume point of shape"):
             engine.submit(request(engine, sampler="euler"), resume_from=saved[0]).result(60)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from serve_app.engine.scheduler import PATIENCE, DeadlineOrder, Size
-from serve_app.engine.step_latency import StepCurve, measure
+from serve_app.engine.step_latency import StepCurve, time_doublings
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +86,21 @@ def test_discarding_twice_or_the_unknown_is_harmless() -> None:
 
 
 def test_a_step_costs_by_pixels_on_top_of_what_any_step_does() -> None:
-    curve = StepCurve((16, 16), {1: 1.5, 2: 2.0, 4: 3.0})
+    curve = StepCurve(size=(16, 16), seconds={1: 1.5, 2: 2.0, 4: 3.0})
     assert curve.seconds_of((16, 16), 2) == pytest.approx(2.0)
     assert curve.seconds_of((8, 8), 4) == pytest.approx(1.5)
     assert curve.seconds_of((32, 32), 1) == pytest.approx(3.0)
-    assert StepCurve((16, 16), {1: 1.5}).seconds_of((8, 8), 7) == pytest.approx(1.5)
+    assert StepCurve(size=(16, 16), seconds={1: 1.5}).seconds_of((8, 8), 7) == pytest.approx(1.5)
 
 
 def test_the_cap_is_the_narrowest_batch_near_the_best_rate_scaled_by_pixels() -> None:
-    curve = StepCurve((16, 16), {1: 1.0, 2: 1.1, 4: 1.3, 8: 2.6, 16: 5.2})
+    seconds = {1: 1.0, 2: 1.1, 4: 1.3, 8: 2.6, 16: 5.2}
+    curve = StepCurve(size=(16, 16), seconds=seconds)
     assert curve.best_rows == 4
     assert curve.cap((16, 16)) == 4
     assert curve.cap((8, 8)) == 16
     assert curve.cap((64, 64)) == 2
+    assert StepCurve(size=(16, 16), seconds=seconds, max_rows=5).cap((8, 8)) == 5, "as configured"
 
 
 def test_measuring_stops_where_memory_ends() -> None:
@@ -107,16 +109,15 @@ def test_measuring_stops_where_memory_ends() -> None:
             raise MemoryError
 
     most = 4
-    assert set(measure(forward, (8, 8), patience=9).seconds) == {1, 2, 4}
+    assert set(time_doublings(forward, patience=9)) == {1, 2, 4}
     most = 0
     with pytest.raises(MemoryError):
-        measure(forward, (8, 8))
+        time_doublings(forward)
 
 
 def test_measuring_stops_where_wider_gains_nothing() -> None:
     widths: list[int] = []
-    curve = measure(widths.append, (8, 8), most=4)
-    assert set(curve.seconds) == {1, 2, 4}
+    assert set(time_doublings(widths.append, most=4)) == {1, 2, 4}
     assert widths == [1, 1, 1, 2, 2, 2, 4, 4, 4]
 
 
