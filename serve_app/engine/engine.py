@@ -213,7 +213,7 @@ class Engine:
         finally:
             with self._settled:
                 self._closed = True
-                self._ended_thread = name
+                self._ended_thread = self._ended_thread or name
                 left = list(self._open)
             for future in left:
                 future.settle(NotReady(f"the engine's {name} thread has ended"))

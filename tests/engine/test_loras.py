@@ -12,6 +12,7 @@ from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.errors import ModelLoadError, UnknownName
 from serve_app.models.load_family import load_family
+from serve_app.models.lora.lora_layers import Lora
 from serve_app.models.lora.lora_store import LoraStore
 from serve_app.requests.request import GenerationRequest, LoraWeight
 from tests.compare_images import difference, draw_with_pipeline, load_pipeline, pixels
