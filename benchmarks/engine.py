@@ -25,7 +25,7 @@ from timing import TimedFamily, TimedOrder
 from workload import draw_requests, equal_groups, rows_of
 
 from serve_app.config import EngineConfig, ModelConfig
-from serve_app.diffusion.compiler import new_scheduler
+from serve_app.diffusion.new_scheduler import new_scheduler
 from serve_app.engine.engine import Engine
 from serve_app.engine.step_latency import StepCurve, measure_curve
 from serve_app.models.cpu_threads import run_apart

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from serve_app.builtin.training.captions import COLOURS
-from serve_app.diffusion.compiler import new_scheduler
+from serve_app.diffusion.new_scheduler import new_scheduler
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.image_files import Raster
 from serve_app.requests.request import GenerationRequest

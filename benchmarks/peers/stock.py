@@ -10,7 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from serve_app.config import ModelConfig
-from serve_app.diffusion.compiler import new_scheduler
+from serve_app.diffusion.new_scheduler import new_scheduler
 from serve_app.models.cpu_threads import count_cores, prepare_cpu
 from serve_app.models.loading.sources import find_checkpoint
 

@@ -1,60 +1,47 @@
 """Compile a diffusers scheduler into a `SamplerTable` by running it on one-hot vectors instead of images.
 
-Before each step the latents and every latent-shaped tensor the scheduler keeps are replaced by fresh one-hot
-directions ("re-based"); the model output and the noise are one-hot too. Each scheduler that serves latents is linear in
-all of them, so what the step leaves behind, read off by direction, *is* the row of coefficients. Nothing is solved for,
-and no scheduler is known by name: its memory is whatever of the probe's shape hangs on its attributes.
+Before each step the latents and every latent-shaped tensor that the scheduler keeps are replaced by one-hot vectors, as
+are the model output and the noise. Every scheduler for latents is linear in all of them, so the vectors that a step
+leaves behind are the rows of coefficients. Nothing is solved for, and no scheduler is known by name: its memory is
+every tensor of the latents' shape among its attributes.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
-import diffusers
 import torch
 from torch.overrides import TorchFunctionMode
 
-from serve_app.diffusion.table import SamplerTable
-from serve_app.errors import InvalidRequest, ModelLoadError
-from serve_app.requests.samplers import SAMPLERS, SCHEDULES
+from serve_app.diffusion.table import STATE_SLOTS, SamplerTable
+from serve_app.errors import InvalidRequest
 
 DIRECTIONS = 16
 MODEL_OUTPUT, NOISE = DIRECTIONS - 2, DIRECTIONS - 1
-NONLINEAR = ("thresholding", "clip_sample")
 
 Slot = tuple[str, int | None]
-
-
-def refuse_nonlinear(scheduler_config: Mapping[str, object]) -> None:
-    """Raise ModelLoadError where the checkpoint asks for something no linear recurrence can do."""
-    for option in NONLINEAR:
-        if scheduler_config.get(option):
-            raise ModelLoadError(
-                f"scheduler/scheduler_config.json: {option}: true is not linear and cannot be batched; set it to false"
-            )
 
 
 def compile_table(scheduler: Any, num_inference_steps: int, name: str, skipped: int = 0) -> SamplerTable:
     """The table of a fresh `scheduler` over `num_inference_steps`; `name` is what errors call it.
 
-    The first `skipped` steps are left out, as diffusers' image-to-image pipelines do: a multistep sampler starts anew.
+    The first `skipped` steps are left out, as in diffusers' image-to-image pipelines: a multistep sampler starts anew.
 
     Raises:
-        InvalidRequest: a step count the scheduler itself refuses, or makes no finite numbers of.
+        InvalidRequest: a prediction type that the scheduler does not implement, a step count that it refuses or turns
+            into numbers that are not finite, or a memory of more than `STATE_SLOTS` latents.
     """
     try:
-        scheduler.set_timesteps(num_inference_steps)
-        begin = skipped * scheduler.order
-        if hasattr(scheduler, "set_begin_index"):
-            # Looked up by value, a timestep that occurs twice sends the scheduler past its own end.
-            scheduler.set_begin_index(begin)
-        timesteps = scheduler.timesteps[begin:]
-        steps = [_trace(scheduler, timestep) for timestep in timesteps]
+        timesteps, steps = _trace_all(scheduler, num_inference_steps, skipped)
+    except NotImplementedError as error:
+        raise InvalidRequest("sampler", name, f"must suit the checkpoint ({error})") from error
     except (ValueError, IndexError, AssertionError, ZeroDivisionError) as error:
         reason = str(error).strip().partition("\n")[0] or "it has no such schedule"
         raise InvalidRequest("num_inference_steps", num_inference_steps, f"must suit {name} ({reason})") from error
     matrices = _compact(steps)
+    slots = matrices.shape[1]
+    if slots > STATE_SLOTS:
+        raise InvalidRequest("sampler", name, f"must keep at most {STATE_SLOTS} latents, and it keeps {slots}")
     if not torch.isfinite(matrices).all():
         raise InvalidRequest("num_inference_steps", num_inference_steps, f"must give {name} a finite schedule")
     return SamplerTable(
@@ -68,17 +55,9 @@ def compile_table(scheduler: Any, num_inference_steps: int, name: str, skipped: 
     )
 
 
-def new_scheduler(scheduler_config: Mapping[str, object], sampler: str, schedule: str) -> Any:
-    """The diffusers scheduler itself, as `Class.from_config(checkpoint's config, **options)` gives it."""
-    scheduler_class = getattr(diffusers, SAMPLERS[sampler].diffusers_class)
-    accepted = signature(scheduler_class.__init__).parameters
-    options = {"clip_sample": False, **scheduler_config, **SAMPLERS[sampler].options, **SCHEDULES[schedule].options}
-    return scheduler_class.from_config({name: value for name, value in options.items() if name in accepted})
-
-
 @dataclass(frozen=True)
 class _Step:
-    """One traced step: `rows[slot]` is what the slot holds afterwards, over the directions that `columns` names."""
+    """One traced step: `rows[slot]` is the slot's vector afterwards; `columns[slot]` was its direction before."""
 
     rows: Mapping[Slot | None, torch.Tensor]
     columns: Mapping[Slot | None, int]
@@ -88,7 +67,7 @@ class _Step:
 
 
 class _OneHotNoise(TorchFunctionMode):
-    """Answers `torch.randn` with the noise direction, in this thread only, and remembers that it was asked."""
+    """Makes `torch.randn` return the noise direction, in this thread only; `drawn` says whether it was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +83,7 @@ class _OneHotNoise(TorchFunctionMode):
 
 
 def _one_hot(direction: int) -> torch.Tensor:
-    """(1, DIRECTIONS, 1, 1) float64: schedulers expect a batch of channels and pixels."""
+    """(1, DIRECTIONS, 1, 1) float64: schedulers expect dimensions for batch, channels and pixels."""
     vector = torch.zeros(1, DIRECTIONS, 1, 1, dtype=torch.float64)
     vector[0, direction] = 1
     return vector
@@ -122,8 +101,10 @@ def _memory(scheduler: Any) -> dict[Slot, torch.Tensor]:
 
 
 def _rebase(scheduler: Any) -> dict[Slot | None, int]:
-    """Replace all memory by one-hot directions; slot to its direction, with the latents (None) at 0."""
+    """Replace all memory by one-hot vectors. Returns each slot's direction; the latents (None) have 0."""
     columns: dict[Slot | None, int] = {None: 0}
+    if len(_memory(scheduler)) >= MODEL_OUTPUT:
+        raise NotImplementedError(f"it keeps {MODEL_OUTPUT} latents or more")
     for direction, (name, index) in enumerate(_memory(scheduler), start=1):
         if index is None:
             setattr(scheduler, name, _one_hot(direction))
@@ -133,8 +114,19 @@ def _rebase(scheduler: Any) -> dict[Slot | None, int]:
     return columns
 
 
+def _trace_all(scheduler: Any, num_inference_steps: int, skipped: int) -> tuple[torch.Tensor, list[_Step]]:
+    """The timesteps, and each one's step, but for the first `skipped` steps."""
+    scheduler.set_timesteps(num_inference_steps)
+    begin = skipped * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        # Without it, the scheduler searches its timesteps by value, and fails where one occurs twice.
+        scheduler.set_begin_index(begin)
+    timesteps = scheduler.timesteps[begin:]
+    return timesteps, [_trace(scheduler, timestep) for timestep in timesteps]
+
+
 def _trace(scheduler: Any, timestep: torch.Tensor) -> _Step:
-    """Run one step on directions and read what it leaves."""
+    """Run one step on one-hot vectors and read the memory that it leaves."""
     columns = _rebase(scheduler)
     latents = _one_hot(0)
     noised = scheduler.add_noise(latents, _one_hot(NOISE), timestep.reshape(1))
@@ -143,11 +135,17 @@ def _trace(scheduler: Any, timestep: torch.Tensor) -> _Step:
         stepped = scheduler.step(_one_hot(MODEL_OUTPUT), timestep, latents, return_dict=False)[0]
     rows: dict[Slot | None, torch.Tensor] = {None: stepped[0, :, 0, 0]}
     rows |= {slot: vector[0, :, 0, 0] for slot, vector in _memory(scheduler).items()}
-    return _Step(rows, columns, input_scale, noise.drawn, noised[0, [0, NOISE], 0, 0])
+    return _Step(
+        rows=rows,
+        columns=columns,
+        input_scale=input_scale,
+        draws_noise=noise.drawn,
+        noising=noised[0, [0, NOISE], 0, 0],
+    )
 
 
 def _compact(steps: list[_Step]) -> torch.Tensor:
-    """Drop memory nobody reads again and stack the rest: (calls, slots, slots + 2)."""
+    """Drop the memory that no later step reads, and stack the rest: (calls, slots, slots + 2)."""
     live: list[list[Slot | None]] = [[None]]
     for step in reversed(steps):
         read = torch.stack([step.rows[slot].abs() for slot in live[0]]).sum(0)

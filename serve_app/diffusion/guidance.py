@@ -8,15 +8,15 @@ import torch
 def guide(
     noise_pred: torch.Tensor, guided: torch.Tensor, scale: torch.Tensor, rescale: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Combine conditional rows with their unconditional twins: `uncond + scale * (cond - uncond)`.
+    """Combine conditional rows with their unconditional ones: `uncond + scale * (cond - uncond)`.
 
     Ho & Salimans, Classifier-Free Diffusion Guidance (arXiv 2207.12598).
 
     Args:
-        noise_pred: (rows + twins, c, h, w): every row's conditional output, then the unconditional ones.
-        guided: (twins,) int64, the row that each twin belongs to.
-        scale: (twins,) float32, each guided row's scale.
-        rescale: (twins,) float32, each guided row's share of `rescale_to`; None where no row has one.
+        noise_pred: (rows + uncond rows, c, h, w): every row's conditional output, then the unconditional ones.
+        guided: (uncond rows,) int64, the row that each unconditional row belongs to.
+        scale: (uncond rows,) float32, each guided row's scale.
+        rescale: (uncond rows,) float32, each guided row's share of `rescale_to`; None where no row has one.
 
     Returns:
         (rows, c, h, w); unguided rows are their conditional output, unchanged.
@@ -25,14 +25,14 @@ def guide(
     cond, uncond = noise_pred[:rows], noise_pred[rows:]
     if not len(guided):
         return cond
-    twins = uncond + scale.view(-1, 1, 1, 1) * (cond[guided] - uncond)
+    combined = uncond + scale.view(-1, 1, 1, 1) * (cond[guided] - uncond)
     if rescale is not None:
-        twins = rescale_to(twins, cond[guided], rescale)
-    return cond.index_copy(0, guided, twins)
+        combined = rescale_to(combined, cond[guided], rescale)
+    return cond.index_copy(0, guided, combined)
 
 
 def rescale_to(guided: torch.Tensor, cond: torch.Tensor, rescale: torch.Tensor) -> torch.Tensor:
-    """Pull each guided row's spread back to its conditional output's, by the share `rescale` in 0..1.
+    """Move each guided row's standard deviation towards its conditional output's, by the share `rescale` in 0..1.
 
     Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed (arXiv 2305.08891), section 3.4.
     """
@@ -42,7 +42,7 @@ def rescale_to(guided: torch.Tensor, cond: torch.Tensor, rescale: torch.Tensor) 
 
 
 def embed_guidance_scale(scale: torch.Tensor, width: int) -> torch.Tensor:
-    """Sinusoidal embedding of `scale - 1`, (rows,) to (rows, width) float32, for UNets distilled with guidance inside.
+    """Sinusoidal embedding of `scale - 1`, (rows,) to (rows, width) float32, for UNets distilled with guidance.
 
     As diffusers' `get_guidance_scale_embedding`; Meng et al., On Distillation of Guided Diffusion Models (2210.03142).
     """

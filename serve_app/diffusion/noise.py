@@ -1,10 +1,13 @@
-"""Noise of one request: from its own CPU generator, in diffusers' draw order, so that a seed names a picture."""
+"""The noise of one request: from its own CPU generator, in diffusers' draw order, so that a seed names an image."""
 
 import torch
 
 
 class NoiseSource:
-    """A request's generator. Each draw is one latent's worth: of the given image, the initial noise, the steps."""
+    """A request's generator; every draw has the latents' shape.
+
+    `drawn` counts the draws: for the init image, the initial noise, and the steps.
+    """
 
     def __init__(self, seed: int, shape: tuple[int, int, int]) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)
@@ -12,7 +15,7 @@ class NoiseSource:
         self.drawn = 0
 
     def skip_to(self, drawn: int) -> None:
-        """Draw until so many have been drawn, for a trajectory that goes on elsewhere."""
+        """Draw until `drawn` draws have been made, for a trajectory that resumes in another process."""
         while self.drawn < drawn:
             self.draw()
 
@@ -23,7 +26,7 @@ class NoiseSource:
 
 
 def vary(noise: torch.Tensor, other: torch.Tensor, strength: float) -> torch.Tensor:
-    """Spherical interpolation from `noise` (strength 0) to `other` (1), both (c, h, w), each column of pixels apart.
+    """Spherical interpolation from `noise` (strength 0) to `other` (1), both (c, h, w), column by column.
 
     AUTOMATIC1111's "variation seed", its choice of axis included. Shoemake, Animating Rotation with Quaternion Curves
     (1985).

@@ -4,20 +4,27 @@ from dataclasses import dataclass
 
 import torch
 
+STATE_SLOTS = 4
+"""The most latent-sized tensors that a sampler may keep.
 
-@dataclass(frozen=True)
+Every row's state is padded to it, so that the shape of the batched step, and with it the rounding, does not depend on
+the other rows: images stay bit-identical whatever shares the batch.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerTable:
     """One sampler, schedule and step count, for one checkpoint, as numbers.
 
-    A trajectory's state is `s = [x, h1 .. hK]`: the latents and what a multistep sampler remembers. With the model
-    output `e` at `input_scale[i] * x`, `timesteps[i]` and fresh unit noise `n`, model call `i` takes it to
-    `s' = A[i] s + B[i] e + D[i] n`; `steps[i]` is the matrix `[A | B | D]`.
+    A trajectory's state is `s = [x, h1 .. hK]`: the latents and what a multistep sampler remembers. Model call `i`
+    gives the output `e` for `input_scale[i] * x` at `timesteps[i]`; with fresh unit noise `n` the next state is
+    `s' = A[i] s + B[i] e + D[i] n`. `steps[i]` is the matrix `[A | B | D]`.
 
     Shapes: `steps` (calls, slots, slots + 2), `input_scale` (calls,), both float64; `timesteps` (calls,) float32.
-    `draws_noise[i]` says whether call `i` takes a draw from the request's generator, used or not.
+    `draws_noise[i]` says whether call `i` draws from the request's generator, even where the draw has no effect.
 
-    An image that is given, noised to where call `i` begins, is `noising[i, 0] * image + noising[i, 1] * n`; the last
-    row, after all calls, is the image itself: (calls + 1, 2) float64.
+    `noising` is (calls + 1, 2) float64: clean latents `z`, noised to where call `i` begins, are
+    `noising[i, 0] * z + noising[i, 1] * n`. The last row, after all calls, is (1, 0).
     """
 
     steps: torch.Tensor
@@ -30,7 +37,7 @@ class SamplerTable:
 
     @property
     def num_model_calls(self) -> int:
-        """Model calls from noise to image; Heun and DPM2 make about two a step."""
+        """Model calls from noise to image; Heun and DPM2 make about two per step."""
         return len(self.draws_noise)
 
     @property
@@ -39,9 +46,9 @@ class SamplerTable:
         return self.steps.shape[1]
 
     def denoise(self, call: int, latents: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
-        """What the model takes the clean latents to be, from call `call`'s input and output.
+        """The model's estimate of the clean latents, from the input and output of model call `call`.
 
-        For a second-order sampler's inner calls the noise is the step's, which is near enough for a preview.
+        In the inner calls of Heun and DPM2 the noise level is the outer step's, which is close enough for a preview.
         """
         signal, noise = (float(value) for value in self.noising[call])
         if self.prediction_type == "sample":

@@ -51,16 +51,17 @@ class Engine:
     ) -> None:
         self.family = family
         self.config = config
+        self._tables = SamplerTables(family.scheduler_config)
         self.capabilities = ModelCapabilities(
             family=type(family).__name__,
             source=config.source,
             native_size=config.native_size,
             vae_scale_factor=family.autoencoder.scale_factor,
+            samplers=run_apart(self._tables.followable_samplers),
             loras=tuple(config.loras),
             embeddings=tuple(config.embeddings),
         )
         self.curve = run_apart(lambda: measure_curve(family, config))
-        self._tables = SamplerTables(family.scheduler_config)
         self._inbox, self._jobs = Inbox(), Jobs()
         self._open: set[ImageFuture] = set()
         self._settled = threading.Condition()

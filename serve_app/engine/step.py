@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from serve_app.diffusion.guidance import guide
-from serve_app.diffusion.table import advance
-from serve_app.engine.trajectory import STATE_SLOTS, Trajectory
+from serve_app.diffusion.table import STATE_SLOTS, advance
+from serve_app.engine.trajectory import Trajectory
 from serve_app.models.model_family import DenoisingBatch, ModelFamily
 
 

@@ -6,16 +6,13 @@ from queue import SimpleQueue
 
 import torch
 
+from serve_app.diffusion.table import STATE_SLOTS
 from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.init_latents import InitialState
 from serve_app.engine.passes import Pass
 from serve_app.errors import DarkroomError, GenerationFailed
 from serve_app.models.model_family import Conditioning
 from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
-
-STATE_SLOTS = 4
-"""The most any sampler needs. Every row is padded to it: the product's shape decides how it rounds, so a shape that
-depended on the other rows would change the image's last bits."""
 
 CLEAN = torch.tensor([1.0, 0.0])
 """The noising (signal, noise) of clean latents."""

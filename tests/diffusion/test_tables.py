@@ -1,140 +1,20 @@
-"""Every sampler and schedule against the real diffusers scheduler, stepping real tensors."""
+"""The tables of a checkpoint: what it can follow, what is refused, what is kept."""
 
-import copy
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
-from typing import Any
+from types import SimpleNamespace
 
 import diffusers
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
-from serve_app.diffusion.compiler import new_scheduler
-from serve_app.diffusion.table import SamplerTable, advance
+from serve_app.diffusion.compiler import compile_table
+from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.errors import InvalidRequest, ModelLoadError
 from serve_app.requests.samplers import SAMPLERS, SCHEDULES
-
-EPSILON = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "prediction_type": "epsilon",
-}
-VELOCITY = {
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "timestep_spacing": "trailing",
-    "set_alpha_to_one": False,
-    "prediction_type": "v_prediction",
-}
-CONFIGS = {"epsilon": EPSILON, "v_prediction": VELOCITY}
-
-
-class KeepFloat64(TorchFunctionMode):
-    """Some schedulers round their latents to float32 before each step; this keeps the reference in float64.
-
-    Without it the reference itself is off by up to 5e-6 (dpmpp_3m_sde, beta, 50 steps).
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if (
-            func is torch.Tensor.to
-            and args[1:] == (torch.float32,)
-            and args[0].dtype == torch.float64
-            and args[0].dim()
-        ):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def toy_model(latents: torch.Tensor, timestep: float) -> torch.Tensor:
-    """Nonlinear, mixes pixels, depends on the timestep."""
-    return torch.tanh(1.3 * latents.flip(-1) + 1e-4 * timestep)
-
-
-def start(generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(1, 4, 6, 6, generator=generator, dtype=torch.float64)
-
-
-def run_scheduler(scheduler: Any, seed: int) -> list[torch.Tensor]:
-    """The latents after every model call, by diffusers."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
-    latents = start(generator) * scheduler.init_noise_sigma
-    seen = []
-    for timestep in scheduler.timesteps:
-        output = toy_model(scheduler.scale_model_input(latents, timestep), float(timestep))
-        latents = scheduler.step(output, timestep, latents, return_dict=False, **draws)[0]
-        seen.append(latents)
-    return seen
-
-
-def prepared(scheduler: Any, steps: int) -> Any:
-    """A copy that has been told its steps."""
-    scheduler = copy.deepcopy(scheduler)
-    scheduler.set_timesteps(steps)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
-    return scheduler
-
-
-def run_table(table: SamplerTable, seed: int, noise_dtype: torch.dtype) -> list[torch.Tensor]:
-    """The latents after every model call, by the table."""
-    generator = torch.Generator().manual_seed(seed)
-    state = torch.zeros(1, table.num_slots, 4, 6, 6, dtype=torch.float64)
-    state[:, 0] = start(generator) * table.init_noise_sigma
-    seen = []
-    for call in range(table.num_model_calls):
-        output = toy_model(state[:, 0] * table.input_scale[call], float(table.timesteps[call]))
-        noise = torch.zeros(1, 4, 6, 6, dtype=torch.float64)
-        if table.draws_noise[call]:
-            noise = torch.randn(1, 4, 6, 6, generator=generator, dtype=noise_dtype).double()
-        state = advance(state, table.steps[call : call + 1], output, noise)
-        seen.append(state[:, 0])
-    return seen
-
-
-def worst_error(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
-    """Largest relative error over the whole trajectory."""
-    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(ours, theirs, strict=True))
-
-
-@pytest.mark.parametrize("prediction", CONFIGS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_pair_matches_diffusers(sampler: str, prediction: str) -> None:
-    config = CONFIGS[prediction]
-    # The SDE solvers draw their noise in float32, whatever the latents are.
-    noise_dtype = torch.float32 if "sde" in sampler else torch.float64
-    tables = SamplerTables(config)
-    for schedule in SAMPLERS[sampler].allowed:
-        scheduler = new_scheduler(config, sampler, schedule)
-        for steps in (1, 4, 25, 50):
-            reference = prepared(scheduler, steps)
-            with KeepFloat64():
-                theirs = run_scheduler(reference, seed=steps)
-            if not torch.isfinite(theirs[-1]).all():
-                with pytest.raises(InvalidRequest, match="finite schedule"):
-                    tables.table(sampler, schedule, steps)
-                continue
-            ours = run_table(tables.table(sampler, schedule, steps), steps, noise_dtype)
-            assert worst_error(ours, theirs) < 1e-6, (schedule, steps)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_untouched_diffusers_agrees_too(sampler: str) -> None:
-    noise_dtype = torch.float32 if "sde" in sampler else torch.float64
-    theirs = run_scheduler(prepared(new_scheduler(EPSILON, sampler, "automatic"), 25), seed=3)
-    table = SamplerTables(EPSILON).table(sampler, "automatic", 25)
-    assert worst_error(run_table(table, 3, noise_dtype), theirs) < 1e-6
+from tests.diffusion.scheduler_configs import CANNOT_FOLLOW_SAMPLE, EPSILON, SAMPLE, VELOCITY
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -147,6 +27,14 @@ def test_allowed_schedules_are_those_whose_options_the_class_takes(sampler: str)
         if name == "automatic" or (next(iter(schedule.options)) in accepted and not ignores_spacing)
     }
     assert set(SAMPLERS[sampler].allowed) == expected
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
+    tables = SamplerTables(EPSILON)
+    with pytest.raises(InvalidRequest, match="one of automatic, linear, sgm_uniform for sampler ddim, got 'karras'"):
+        tables.table("ddim", "karras", 10)
+    with pytest.raises(InvalidRequest, match="sampler: must be one of euler, euler_a"):
+        tables.table("dpm_adaptive", "automatic", 10)
 
 
 def test_a_step_count_the_sampler_refuses_is_named() -> None:
@@ -166,6 +54,14 @@ def test_tables_are_compiled_once() -> None:
     assert tables.table("euler", "karras", 8) is not tables.table("euler", "karras", 9)
 
 
+def test_the_oldest_table_makes_room_for_a_new_one() -> None:
+    tables = SamplerTables(EPSILON, size=2)
+    first, second = (tables.table("euler", "karras", steps) for steps in (5, 6))
+    tables.table("euler", "karras", 7)
+    assert tables.table("euler", "karras", 6) is second
+    assert tables.table("euler", "karras", 5) is not first
+
+
 def test_a_burst_of_threads_compiles_each_table_once() -> None:
     tables, threads = SamplerTables(EPSILON), 8
     barrier = threading.Barrier(threads)
@@ -183,3 +79,65 @@ def test_a_burst_of_threads_compiles_each_table_once() -> None:
 def test_state_is_as_small_as_the_sampler_allows(sampler: str, calls: int, slots: int) -> None:
     table = SamplerTables(EPSILON).table(sampler, "automatic", 20)
     assert (table.num_model_calls, table.num_slots) == (calls, slots)
+
+
+@pytest.mark.parametrize("config", [EPSILON, VELOCITY])
+def test_usual_checkpoints_can_follow_every_sampler_and_schedule(config: dict[str, object]) -> None:
+    assert SamplerTables(config).followable_samplers() == {name: one.allowed for name, one in SAMPLERS.items()}
+
+
+def test_what_a_checkpoint_can_follow_is_known_and_compiles() -> None:
+    tables = SamplerTables(SAMPLE)
+    followable = tables.followable_samplers()
+    assert set(followable) == set(SAMPLERS) - set(CANNOT_FOLLOW_SAMPLE)
+    for sampler, schedules in followable.items():
+        assert schedules == SAMPLERS[sampler].allowed
+        assert tables.table(sampler, schedules[-1], 10).prediction_type == "sample"
+
+
+@pytest.mark.parametrize("sampler", CANNOT_FOLLOW_SAMPLE)
+def test_a_sampler_that_the_checkpoint_cannot_follow_is_refused_with_those_it_can(sampler: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"sampler: must be one of euler, ddim, .* for this checkpoint, got"):
+        SamplerTables(SAMPLE).table(sampler, "automatic", 10)
+
+
+def test_a_checkpoint_that_no_sampler_can_follow_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match=r"scheduler_config\.json: no sampler can follow it; euler must suit"):
+        SamplerTables({**EPSILON, "prediction_type": "flow"}).followable_samplers()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exponential", "beta"])
+def test_a_schedule_that_is_asked_for_replaces_the_checkpoints_own(schedule: str) -> None:
+    own, other = SamplerTables({**EPSILON, "use_karras_sigmas": True}), SamplerTables(EPSILON)
+    assert torch.equal(own.table("euler", "automatic", 8).steps, other.table("euler", "karras", 8).steps)
+    assert torch.equal(own.table("euler", schedule, 8).steps, other.table("euler", schedule, 8).steps)
+
+
+class FiveOutputs:
+    """A scheduler whose step reads the last five model outputs, by Adams and Bashforth."""
+
+    order = 1
+    init_noise_sigma = 1.0
+    config = SimpleNamespace(prediction_type="epsilon")
+
+    def set_timesteps(self, num_inference_steps: int) -> None:
+        self.timesteps = torch.arange(num_inference_steps, 0, -1)
+        self.outputs: list[torch.Tensor] = []
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return sample
+
+    def add_noise(self, sample: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return sample + noise
+
+    def step(
+        self, output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, return_dict: bool
+    ) -> tuple[torch.Tensor]:
+        self.outputs = [*self.outputs[-4:], output]
+        return (sample - sum(self.outputs) / len(self.outputs),)  # type: ignore[operator]
+
+
+def test_a_sampler_that_remembers_too_much_is_refused_when_compiled() -> None:
+    assert compile_table(FiveOutputs(), 3, "toy").num_slots == 3
+    with pytest.raises(InvalidRequest, match="sampler: must keep at most 4 latents, and it keeps 5, got 'toy'"):
+        compile_table(FiveOutputs(), 12, "toy")

@@ -21,7 +21,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from serve_app.diffusion.compiler import new_scheduler
+from serve_app.diffusion.new_scheduler import new_scheduler
 from serve_app.diffusion.noise import vary
 from serve_app.engine.engine import Engine
 from serve_app.models.load_family import load_family
