@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "serve_app"
 FILES = sorted(PACKAGE.rglob("*.py"))
 SHARED_FILE_NAMES = {"__init__.py", "__main__.py", "app.py", "schemas.py", "routes.py"}
-SHARED_NAMES = {"router", "main"}
-"""Each routes module has `router(dispatcher)`, each program has `main()`."""
+SHARED_NAMES = {"router", "load", "main"}
+"""Each routes module has `router(dispatcher)`, each model family `load(checkpoint)`, each program `main()`."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 250, 40
 LONG_FUNCTIONS = {"router"}
 """Functions that only hold small handlers side by side."""

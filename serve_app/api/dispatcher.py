@@ -74,10 +74,7 @@ class Dispatcher:
         One image's error ends them all. An image that its owner stops ends alone: Cancelled is raised after the others.
         """
         context = replace(
-            context or CallerContext(),
-            owner=caller.name,
-            priority=caller.priority,
-            traceparent=current_traceparent(),
+            context or CallerContext(), owner=caller.name, priority=caller.priority, traceparent=current_traceparent()
         )
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None

@@ -52,15 +52,7 @@ class Engine:
         self.family = family
         self.config = config
         self._tables = SamplerTables(family.scheduler_config)
-        self.capabilities = ModelCapabilities(
-            family=type(family).__name__,
-            source=config.source,
-            native_size=config.native_size,
-            vae_scale_factor=family.autoencoder.scale_factor,
-            samplers=run_apart(self._tables.followable_samplers),
-            loras=tuple(config.loras),
-            embeddings=tuple(config.embeddings),
-        )
+        self.capabilities = self._find_capabilities()
         self.curve = run_apart(lambda: measure_curve(family, config))
         self._inbox, self._jobs = Inbox(), Jobs()
         self._open: set[ImageFuture] = set()
@@ -87,6 +79,18 @@ class Engine:
         self._decode_thread = self._start("decode", worker.run)
         worker.cores_claimed.wait()  # the last thread to claim cores should be the one with most: see `claim_cores`
         self._denoise_thread = self._start("denoise", self._loop.run)
+
+    def _find_capabilities(self) -> ModelCapabilities:
+        """What the checkpoint decides; defaults and limits are those of `requests/`."""
+        return ModelCapabilities(
+            family=type(self.family).__name__,
+            source=self.config.source,
+            native_size=self.config.native_size,
+            vae_scale_factor=self.family.autoencoder.scale_factor,
+            samplers=run_apart(self._tables.followable_samplers),
+            loras=tuple(self.config.loras),
+            embeddings=tuple(self.config.embeddings),
+        )
 
     @classmethod
     def load(cls, config: ModelConfig, gpu_share: float = 1.0) -> Self:

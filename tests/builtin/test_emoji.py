@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from serve_app.builtin import BUILTIN_MODELS
 from serve_app.builtin.training.captions import COLOUR_NAMES, held_out, on_background, training_pairs
 from serve_app.builtin.training.icons import Icon
-from serve_app.builtin.training.train_state import Schedule, train
+from serve_app.builtin.training.train_state import TrainingSchedule, train
 from serve_app.config import ModelConfig
 from serve_app.engine.engine import Engine
 from serve_app.requests.capabilities import Limits, ModelCapabilities
@@ -90,7 +90,7 @@ def test_pairs_kept_from_training_are_not_trained_on() -> None:
     assert len(pairs) + len(kept) == len(icons) * len(COLOUR_NAMES)
 
 
-class Constant(Schedule):
+class Constant(TrainingSchedule):
     """A rate that does not depend on where the run stops."""
 
     def rate(self, step: int) -> float:

@@ -56,7 +56,9 @@ def run_stage(stage: str, icons: list[Icon], cache: Path, model: Path, warm_star
     averaged = train_denoiser.new_denoiser(tokenizer)
     averaged.load_state_dict(torch.load(cache / "denoiser.pt", weights_only=True)["ema"])
     averaged.eval()
-    export.export(export.assemble(train_autoencoder.load_sharpened(vae, cache), averaged, tokenizer, latents), model)
+    export.export(
+        export.assemble_pipeline(train_autoencoder.load_sharpened(vae, cache), averaged, tokenizer, latents), model
+    )
 
 
 if __name__ == "__main__":

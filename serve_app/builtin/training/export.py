@@ -24,7 +24,7 @@ SHEET_PROMPTS = (
 )
 
 
-def assemble(
+def assemble_pipeline(
     vae: AutoencoderKL, denoiser: nn.ModuleDict, tokenizer: CLIPTokenizer, latents: torch.Tensor
 ) -> StableDiffusionPipeline:
     """The stock pipeline over copies of the trained parts; `latents` give the scaling factor."""

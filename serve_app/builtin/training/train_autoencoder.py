@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from serve_app.builtin.training.captions import COLOURS
 from serve_app.builtin.training.icons import compose
-from serve_app.builtin.training.train_state import Schedule, train
+from serve_app.builtin.training.train_state import TrainingSchedule, train
 
-CROPS = Schedule(steps=1800, learning_rate=1.5e-3)
-WHOLE = Schedule(steps=3000, learning_rate=1.5e-3)
-DECODER = Schedule(steps=4000, learning_rate=1e-3)
-DEEPER = Schedule(steps=5000, learning_rate=1e-3)
+CROPS = TrainingSchedule(steps=1800, learning_rate=1.5e-3)
+WHOLE = TrainingSchedule(steps=3000, learning_rate=1.5e-3)
+DECODER = TrainingSchedule(steps=4000, learning_rate=1e-3)
+DEEPER = TrainingSchedule(steps=5000, learning_rate=1e-3)
 
 PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)
 
@@ -97,7 +97,7 @@ def _decoder_of(vae: Any) -> nn.ModuleDict:
     return nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
 
 
-def _sharpen(vae: Any, pixels: torch.Tensor, schedule: Schedule, path: Path) -> None:
+def _sharpen(vae: Any, pixels: torch.Tensor, schedule: TrainingSchedule, path: Path) -> None:
     """One stage of the decoder."""
 
     def loss_at(_: int, generator: torch.Generator) -> torch.Tensor:

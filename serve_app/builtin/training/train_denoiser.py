@@ -19,11 +19,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from serve_app.builtin.training.captions import COLOUR_NAMES, draw_caption, training_pairs
 from serve_app.builtin.training.icons import Icon, compose
 from serve_app.builtin.training.train_autoencoder import PALETTE
-from serve_app.builtin.training.train_state import Schedule, train
+from serve_app.builtin.training.train_state import TrainingSchedule, train
 
 BATCH = 32
 SMOOTHING = 4200
-DENOISER = Schedule(steps=12000, learning_rate=6e-4)
+DENOISER = TrainingSchedule(steps=12000, learning_rate=6e-4)
 
 
 def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:

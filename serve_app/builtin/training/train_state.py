@@ -14,7 +14,7 @@ log = logging.getLogger("darkroom.training")
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How long and how fast one stage learns: warm-up to `learning_rate` over 100 steps, then cosine to a fiftieth."""
 
     steps: int
@@ -31,7 +31,7 @@ class Schedule:
 def train(
     modules: nn.ModuleDict,
     loss_at: Callable[[int, torch.Generator], torch.Tensor],
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     path: Path,
     ema: nn.ModuleDict | None = None,
 ) -> None:
