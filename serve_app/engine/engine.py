@@ -87,6 +87,7 @@ class Engine:
             source=self.config.source,
             native_size=self.config.native_size,
             vae_scale_factor=self.family.autoencoder.scale_factor,
+            max_clip_skip=self.family.max_clip_skip,
             samplers=run_apart(self._tables.followable_samplers),
             loras=tuple(self.config.loras),
             embeddings=tuple(self.config.embeddings),

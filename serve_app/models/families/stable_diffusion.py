@@ -28,7 +28,7 @@ class StableDiffusion(UNetFamily):
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
-        active = [self.loras.activate(prompt.loras) for prompt in prompts]
+        active = [self.active_loras(prompt) for prompt in prompts]
         rows = [self.text.tokenize(prompt) for prompt in prompts]
         chunks = [chunk for row in rows for chunk in row]
         encoded = self.text.encode(chunks, [used for used, row in zip(active, rows, strict=True) for _ in row])

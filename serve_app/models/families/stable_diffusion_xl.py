@@ -30,7 +30,7 @@ class StableDiffusionXL(UNetFamily):
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
-        active = [self.loras.activate(prompt.loras) for prompt in prompts]
+        active = [self.active_loras(prompt) for prompt in prompts]
         rows = [[text.tokenize(prompt) for prompt in prompts] for text in self.texts]
         counts = [max(len(first), len(second)) for first, second in zip(*rows, strict=True)]
         first, second = (

@@ -7,6 +7,7 @@ import torch
 
 from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.denoisers.unet import UNet
+from serve_app.models.lora.lora_layers import ActiveLora
 from serve_app.models.lora.lora_store import LoraStore
 from serve_app.models.model_family import DenoisingBatch, Prompt
 
@@ -34,7 +35,11 @@ class UNetFamily:
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """See `ModelFamily`."""
         for prompt in prompts:
-            self.loras.activate(prompt.loras)
+            self.active_loras(prompt)
+
+    def active_loras(self, prompt: Prompt) -> tuple[ActiveLora, ...]:
+        """The loaded LoRAs of a prompt, with their weights."""
+        return self.loras.activate(prompt.loras) if prompt.loras else ()
 
     def predict(self, batch: DenoisingBatch) -> torch.Tensor:
         """See `ModelFamily`."""
