@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
 from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
+from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.load_family import load_family
 from serve_app.models.text.chunks import tokenize
 from tests.checkpoints import make_tokenizer
@@ -84,17 +87,20 @@ def test_prompts_are_cut_into_chunks_of_75_tokens() -> None:
     assert tokenize(tokenizer, "", False)[0].ids == tokenizer("", padding="max_length", max_length=77).input_ids
 
 
-def test_large_pictures_are_decoded_in_tiles(tiny_sd: Path) -> None:
+def test_large_images_are_decoded_in_tiles(tiny_sd: Path) -> None:
     whole = load_family(tiny_config(tiny_sd)).autoencoder
-    tiled = load_family(tiny_config(tiny_sd).model_copy(update={"vae_tile": 64})).autoencoder
-    sizes: list[int] = []
-    tiled._vae.decoder.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))  # type: ignore[attr-defined]
+    vae: Any = AutoencoderKL.from_pretrained(tiny_sd / "vae").eval()
+    tiled, sizes = Autoencoder(vae, tile=64), list[int]()
+    vae.decoder.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))
     torch.manual_seed(0)
     small, large = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 16, 16)
     with torch.inference_mode():
         assert torch.equal(whole.decode(small), tiled.decode(small))
-        assert tiled.decode(large).shape == (1, 128, 128, 3)
-    assert max(sizes) == 8, "never more than a tile at once"
+        decoded = tiled.decode(large)
+        assert decoded.shape == (1, 128, 128, 3)
+        assert max(sizes) == 8, "never more than a tile at once"
+        configured = load_family(tiny_config(tiny_sd).model_copy(update={"vae_tile": 64})).autoencoder
+        assert torch.equal(configured.decode(large), decoded)
 
 
 def test_the_prediction_type_can_be_stated(tiny_sd: Path) -> None:
