@@ -89,7 +89,6 @@ class Engine:
             vae_scale_factor=self.family.autoencoder.scale_factor,
             max_clip_skip=self.family.max_clip_skip,
             samplers=run_apart(self._tables.followable_samplers),
-            max_clip_skip=self.family.max_clip_skip,
             loras=tuple(self.config.loras),
             embeddings=tuple(self.config.embeddings),
         )
