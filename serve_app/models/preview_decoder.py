@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from serve_app.config import ModelConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.autoencoder import Autoencoder
+from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.loading.devices import choose_dtype
 from serve_app.models.loading.diffusers_directory import load_part
 from serve_app.models.loading.sources import find_part
@@ -55,8 +56,13 @@ class TinyDecoder:
 
 
 def choose_preview_decoder(family: ModelFamily, config: ModelConfig) -> PreviewDecoder:
-    """The tiny decoder that `preview:` names, else a linear map fitted to the VAE. Raises ModelLoadError."""
+    """The tiny decoder that `preview:` names, else a linear map fitted to the VAE. Raises ModelLoadError.
+
+    On a CPU it leaves the calling thread with one core: call it in a thread of its own (`run_apart`).
+    """
     if config.preview is None:
+        # Many small operators: a second thread only waits, and where the machine is busy it waits for seconds.
+        claim_cores(family.device, 1)
         return fit_preview(family.autoencoder, family.device)
     channels = family.autoencoder.latent_channels
     return load_tiny_decoder(config.preview, channels, family.device, choose_dtype(config, family.device))

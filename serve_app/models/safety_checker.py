@@ -1,5 +1,6 @@
 """The CLIP-based safety checker that Stable Diffusion was published with."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
 from transformers import CLIPImageProcessorPil
+from transformers.utils.logging import disable_progress_bar
 
 from serve_app.errors import ModelLoadError
 from serve_app.models.loading.devices import choose_device
@@ -25,6 +27,9 @@ class SafetyChecker:
     def __init__(self, source: str, device: str) -> None:
         folder = find_part("safety.checker", source)
         self._device = choose_device(device)
+        disable_progress_bar()  # a server writes to a log
+        # Its warning says that a black image is returned, which is not so here.
+        logging.getLogger(StableDiffusionSafetyChecker.__module__).setLevel(logging.ERROR)
         try:
             checker: Any = StableDiffusionSafetyChecker.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True

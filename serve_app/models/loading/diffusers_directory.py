@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from serve_app.errors import ModelLoadError
 
@@ -76,6 +77,7 @@ class DiffusersDirectory:
 
 def load_part(part: Any, folder: Path, dtype: torch.dtype, variant: str | None, safetensors: bool | None) -> Any:
     """The module of class `part` in `folder`. Raises ModelLoadError."""
+    disable_progress_bar()  # a server writes to a log
     try:
         return part.from_pretrained(
             folder, torch_dtype=dtype, variant=variant, use_safetensors=safetensors, local_files_only=True
