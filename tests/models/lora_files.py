@@ -1,4 +1,4 @@
-"""Random LoRAs for the tiny checkpoints, in the three layouts people have."""
+"""Random LoRAs for the tiny checkpoints, in diffusers' and kohya's layouts."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1"]
 
 
 def save_lora(model: Path, file: Path, seed: int, layout: str, rank: int = 4) -> Path:
-    """A LoRA over attention, projections and the text encoders, alpha half the rank, strong enough to be seen."""
+    """A LoRA over attention, projections and text encoders, alpha half the rank, strong enough to change the image."""
     torch.manual_seed(seed)
     pipeline = load_pipeline(model)
     unet = _adapted(pipeline.unet, LoraConfig(r=rank, lora_alpha=rank // 2, target_modules=[*TARGETS, "conv1"]))

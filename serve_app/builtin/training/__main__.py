@@ -1,7 +1,7 @@
 """`python -m serve_app.builtin.training STAGE --cache DIR`: train the built-in model, stage by stage.
 
-Stages, in order: `autoencoder`, `denoiser`, `decoder` (sharper pictures, same latents), `export`, `sheet`. Each goes on
-from its checkpoint in DIR; `export` writes what the checkpoints hold at that moment, also while training runs.
+Stages, in order: `autoencoder`, `denoiser`, `decoder` (sharper images, same latents), `export`, `sheet`. Each resumes
+from its checkpoint in DIR; `export` writes what the checkpoints hold at that moment, even while training runs.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("stage", choices=["autoencoder", "denoiser", "decoder", "export", "sheet"])
     parser.add_argument("--cache", type=Path, required=True, help="downloads, checkpoints and sample sheets")
     parser.add_argument("--model", type=Path, default=MODEL, help="the exported model")
-    parser.add_argument("--warm-start", action="store_true", help="begin the denoiser from --model's weights")
+    parser.add_argument("--warm-start", action="store_true", help="start the denoiser from --model's weights")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,4 +1,4 @@
-"""Captions: what a picture may be called, and which pairs of name and background training never sees."""
+"""Captions of the training images, and the pairs of name and background that training never sees."""
 
 import random
 import zlib
@@ -23,7 +23,7 @@ COLOUR_NAMES = tuple(COLOURS)
 
 
 def held_out(name: str, colour: str) -> bool:
-    """Whether this pair is kept from training, to be asked for in evaluation: one pair in eight, by hash."""
+    """Whether this pair is kept for evaluation: one pair in eight, by hash."""
     return zlib.crc32(f"{name}|{colour}".encode()) % 8 == 0
 
 
@@ -38,7 +38,7 @@ def training_pairs(icons: list[Icon]) -> list[tuple[int, int]]:
 
 
 def on_background(subject: str, colour: str) -> str:
-    """`red apple on a blue background`: the form the model is taught and the evaluation asks."""
+    """`red apple on a blue background`: the form that training and evaluation use."""
     article = "an" if colour == "orange" else "a"
     return f"{subject} on {article} {colour} background"
 

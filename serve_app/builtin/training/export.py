@@ -1,4 +1,4 @@
-"""From checkpoints to the package: a diffusers directory in fp16, and pictures to look at."""
+"""From checkpoints to the package: a diffusers directory in fp16, and a sheet of sample images."""
 
 import copy
 from pathlib import Path
@@ -45,13 +45,13 @@ def assemble_pipeline(
 
 
 def load_denoiser(folder: Path) -> nn.ModuleDict:
-    """The text encoder and UNet of an exported model, in float32, to go on training from."""
+    """The text encoder and UNet of an exported model, in float32, to continue training."""
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     return nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
 
 
 def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write fp16 safetensors into `folder` and check that plain `from_pretrained` reads them."""
+    """Write fp16 safetensors into `folder` and check that `from_pretrained` reads them."""
     copy.copy(pipeline).to(torch.float16).save_pretrained(folder, safe_serialization=True)
     StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True)
 
@@ -61,10 +61,10 @@ def draw_sheet(folder: Path, path: Path, columns: int = 4) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(row) for row in range(len(SHEET_PROMPTS))]
-    pictures = pipeline(
+    images = pipeline(
         list(SHEET_PROMPTS), num_inference_steps=25, guidance_scale=3.0, generator=generators, return_dict=False
     )[0]
-    sheet = Image.new("RGB", (columns * 136 - 8, -(-len(pictures) // columns) * 136 - 8), "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * 136, index // columns * 136))
+    sheet = Image.new("RGB", (columns * 136 - 8, -(-len(images) // columns) * 136 - 8), "white")
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * 136, index // columns * 136))
     sheet.save(path)

@@ -19,12 +19,12 @@ ICON_PACKAGE = "@iconify-json/fluent-emoji-flat@1.2.6"
 KEYWORD_PACKAGE = "emojilib@4.0.3"
 
 SUBJECTS = Path(__file__).parent / "subjects.txt"
-"""The names that are taught: those one would try first, no two that look alike."""
+"""The names of the training icons: the most likely prompts, without look-alikes."""
 
 
 @dataclass(frozen=True)
 class Icon:
-    """One training subject: `name` is its caption, `keywords` its paraphrases, `svg` its future."""
+    """One training icon: `name` is its caption, `keywords` its paraphrases, `svg` its drawing commands."""
 
     name: str
     keywords: tuple[str, ...]
@@ -46,21 +46,21 @@ def fetch_packages(cache: Path) -> None:
 def load_icons(cache: Path) -> list[Icon]:
     """Every training icon, ordered by name."""
     package = cache / "icons" / "package"
-    futures = json.loads((package / "icons.json").read_text())["icons"]
+    bodies = json.loads((package / "icons.json").read_text())["icons"]
     keywords = _keywords(cache)
     names = sorted(name.strip() for name in SUBJECTS.read_text().replace("\n", " ").split(","))
     slugs = [name.replace(" ", "-") for name in names]
-    return [Icon(name, keywords.get(slug, ()), futures[slug]["body"]) for name, slug in zip(names, slugs, strict=True)]
+    return [Icon(name, keywords.get(slug, ()), bodies[slug]["body"]) for name, slug in zip(names, slugs, strict=True)]
 
 
 def _keywords(cache: Path) -> dict[str, tuple[str, ...]]:
     """Icon slug to its emojilib keywords, joined over the emoji's code points."""
     words_of = json.loads((cache / "keywords" / "package" / "dist" / "emoji-en-US.json").read_text())
     slug_of = json.loads((cache / "icons" / "package" / "chars.json").read_text())
-    plain = {_code_points(emoji): words for emoji, words in words_of.items()}
+    words_by_code = {_code_points(emoji): words for emoji, words in words_of.items()}
     found: dict[str, tuple[str, ...]] = {}
     for code, slug in slug_of.items():
-        words = [word.replace("_", " ").lower() for word in plain.get(code.replace("-fe0f", ""), [])]
+        words = [word.replace("_", " ").lower() for word in words_by_code.get(code.replace("-fe0f", ""), [])]
         good = tuple(dict.fromkeys(word for word in words if re.fullmatch(r"[a-z][a-z0-9 ]*", word)))
         if good:
             found[slug] = good

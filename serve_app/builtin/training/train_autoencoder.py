@@ -1,7 +1,8 @@
-"""Stage 1: the autoencoder. Crops first (cheap), then whole pictures, then the decoder alone, and a deeper one.
+"""Stage 1: the autoencoder. Crops first (cheap), then whole images, then the decoder alone, then a deeper decoder.
 
-Whole pictures matter: group norm's statistics over a crop are not those over a picture, and trained on crops alone
-whole pictures lose colour. The decoder's stages leave the latents as they are, so the denoiser stays valid.
+Whole images matter: group norm's statistics over a crop differ from those over an image, and an autoencoder that was
+trained on crops alone loses the colour of whole images. The decoder's stages do not change the latents, so the denoiser
+stays valid.
 """
 
 import copy
@@ -41,7 +42,7 @@ def new_autoencoder(layers: int = 1) -> AutoencoderKL:
 
 
 def deepen(vae: AutoencoderKL) -> AutoencoderKL:
-    """The same function with a second layer in each block: what is new adds nothing until it is trained."""
+    """The same function with a second layer in each block; the new layers add nothing until they are trained."""
     deeper = new_autoencoder(layers=2)
     known = vae.state_dict()
     deeper.load_state_dict(known, strict=False)
@@ -52,33 +53,33 @@ def deepen(vae: AutoencoderKL) -> AutoencoderKL:
     return deeper
 
 
-def draw_pictures(pixels: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` icons on backgrounds, half named colours and half any: (count, 3, crop, crop) in -1..1."""
+def sample_images(pixels: torch.Tensor, count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` icons, half on named colours and half on random ones: (count, 3, crop, crop) in -1..1."""
     rows = torch.randint(len(pixels), (count,), generator=generator)
     named = PALETTE[torch.randint(len(PALETTE), (count,), generator=generator)]
     other = torch.randint(256, (count, 3), generator=generator, dtype=torch.uint8)
     colours = torch.where(torch.rand(count, 1, generator=generator) < 0.5, named, other)
-    pictures = compose(pixels[rows], colours)
+    images = compose(pixels[rows], colours)
     top, left = (int(v) for v in torch.randint(pixels.shape[-1] - crop + 1, (2,), generator=generator))
-    return pictures[:, :, top : top + crop, left : left + crop]
+    return images[:, :, top : top + crop, left : left + crop]
 
 
-def reconstruction_loss(picture: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+def reconstruction_loss(image: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
     """L1 + MSE."""
-    return F.l1_loss(drawn, picture) + F.mse_loss(drawn, picture)
+    return F.l1_loss(decoded, image) + F.mse_loss(decoded, image)
 
 
 def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
-    """Both joint stages; each resumes from its own checkpoint in `folder`."""
+    """Train encoder and decoder together, in two stages; each resumes from its own checkpoint in `folder`."""
     vae: Any = new_autoencoder().train()
     modules = nn.ModuleDict({"vae": vae})
 
     def loss_on(count: int, crop: int, generator: torch.Generator) -> torch.Tensor:
-        picture = draw_pictures(pixels, count, crop, generator)
+        images = sample_images(pixels, count, crop, generator)
         with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(picture, return_dict=False)[0]
-            drawn = vae.decode(posterior.sample(generator), return_dict=False)[0]
-        return reconstruction_loss(picture, drawn.float()) + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+            posterior = vae.encode(images, return_dict=False)[0]
+            decoded = vae.decode(posterior.sample(generator), return_dict=False)[0]
+        return reconstruction_loss(images, decoded.float()) + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
 
     train(modules, lambda _, generator: loss_on(16, 64, generator), CROPS, folder / "vae-crops.pt")
     train(modules, lambda _, generator: loss_on(8, 128, generator), WHOLE, folder / "vae-whole.pt")
@@ -86,7 +87,7 @@ def train_autoencoder(pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
 
 
 def train_decoder(vae: AutoencoderKL, pixels: torch.Tensor, folder: Path) -> AutoencoderKL:
-    """Sharpen the decoder while the encoder, and so every latent, stays as it is; then make it deeper, and again."""
+    """Train the decoder alone, so that the latents do not change; then make it deeper and train it again."""
     _sharpen(vae, pixels, DECODER, folder / "vae-decoder.pt")
     deeper = deepen(vae)
     _sharpen(deeper, pixels, DEEPER, folder / "vae-deeper.pt")
@@ -98,30 +99,30 @@ def _decoder_of(vae: Any) -> nn.ModuleDict:
 
 
 def _sharpen(vae: Any, pixels: torch.Tensor, schedule: TrainingSchedule, path: Path) -> None:
-    """One stage of the decoder."""
+    """One stage of the decoder's training."""
 
     def loss_at(_: int, generator: torch.Generator) -> torch.Tensor:
-        picture = draw_pictures(pixels, 8, 128, generator)
+        images = sample_images(pixels, 8, 128, generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(picture, return_dict=False)[0].mode()
+                latents = vae.encode(images, return_dict=False)[0].mode()
                 latents = latents + 0.03 * latents.std() * torch.randn(latents.shape, generator=generator)
-            drawn = vae.decode(latents, return_dict=False)[0]
-        # The squared error would rather blur an edge than miss it by a pixel.
-        return F.l1_loss(drawn.float(), picture)
+            decoded = vae.decode(latents, return_dict=False)[0]
+        # The squared error prefers a blurred edge to one that is a pixel off.
+        return F.l1_loss(decoded.float(), images)
 
     train(_decoder_of(vae), loss_at, schedule, path)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """As the joint stages left it."""
+    """The autoencoder after the two joint stages."""
     vae = new_autoencoder()
     nn.ModuleDict({"vae": vae}).load_state_dict(torch.load(folder / "vae-whole.pt", weights_only=True)["modules"])
     return vae.eval()
 
 
 def load_sharpened(vae: AutoencoderKL, folder: Path) -> AutoencoderKL:
-    """`vae` with the decoder of the latest stage that has run, itself where none has."""
+    """`vae` with the decoder of the latest stage that has run; `vae` itself where none has."""
     for name, step in (("vae-deeper.pt", deepen), ("vae-decoder.pt", copy.deepcopy)):
         if (folder / name).exists():
             found = step(vae)

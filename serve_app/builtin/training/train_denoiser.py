@@ -1,7 +1,7 @@
 """Stage 2: the denoiser and its text encoder, together, on the autoencoder's latents.
 
-v-prediction over linear betas 1e-4..0.02: what is left of the signal at the last step is 0.6%, so solid backgrounds
-come out right; Stable Diffusion's scaled-linear betas leave 7% and tint them.
+v-prediction over linear betas 1e-4..0.02 leaves 0.6% of the signal at the last step, so solid backgrounds get the right
+colour; Stable Diffusion's scaled-linear betas leave 7% and tint them.
 """
 
 import copy
@@ -71,17 +71,17 @@ def encode_latents(vae: AutoencoderKL, pixels: torch.Tensor, path: Path) -> torc
     if not path.exists():
         rows = []
         for icon in pixels:
-            pictures = compose(icon.expand(len(PALETTE), -1, -1, -1), PALETTE)
+            images = compose(icon.expand(len(PALETTE), -1, -1, -1), PALETTE)
             with torch.autocast("cpu", torch.bfloat16):
-                rows.append(vae.encode(pictures, return_dict=False)[0].mode().float())
+                rows.append(vae.encode(images, return_dict=False)[0].mode().float())
         torch.save(torch.stack(rows), path)
     return torch.load(path, weights_only=True)
 
 
 def draw_timesteps(step: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count,) in 0..999: first the later the likelier, as what an icon is gets decided where there is most noise.
+    """(count,) in 0..999. At first late timesteps are more likely: the most noise decides which icon it is.
 
-    From step `SMOOTHING` on all alike: the last noise is what leaves speckles.
+    From step `SMOOTHING` on all are equally likely: the least noise decides whether speckles remain.
     """
     drawn = torch.rand(count, generator=generator)
     return (1000 * (drawn.sqrt() if step < SMOOTHING else drawn)).long()
@@ -90,7 +90,7 @@ def draw_timesteps(step: int, count: int, generator: torch.Generator) -> torch.T
 def train_denoiser(
     icons: list[Icon], latents: torch.Tensor, tokenizer: CLIPTokenizer, path: Path, start: nn.ModuleDict | None = None
 ) -> nn.ModuleDict:
-    """Train (or go on training from `path`, else from `start`'s weights); returns the averaged weights."""
+    """Train from `path`'s checkpoint, else from `start`'s weights, else anew. Returns the averaged weights."""
     modules = new_denoiser(tokenizer)
     if start is not None:
         modules.load_state_dict(start.state_dict())

@@ -15,7 +15,7 @@ log = logging.getLogger("darkroom.training")
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How long and how fast one stage learns: warm-up to `learning_rate` over 100 steps, then cosine to a fiftieth."""
+    """Steps and learning rate of one stage: warm-up to `learning_rate` over 100 steps, then cosine to 2% of it."""
 
     steps: int
     learning_rate: float
@@ -35,9 +35,9 @@ def train(
     path: Path,
     ema: nn.ModuleDict | None = None,
 ) -> None:
-    """Minimise `loss_at(step, generator)` over `modules`, going on from `path` where it exists.
+    """Minimise `loss_at(step, generator)` over `modules`, resuming from `path` where it exists.
 
-    The generator is seeded by the step alone, so a resumed run draws what an undisturbed one would have drawn.
+    The generator is seeded with the step number, so a resumed run makes the same draws as an uninterrupted one.
     `ema`, a copy of `modules`, follows them with decay 0.999 (less over the first steps).
     """
     optimizer = torch.optim.AdamW(
@@ -85,7 +85,7 @@ def _save(
 
 
 def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: nn.ModuleDict | None) -> int:
-    """The step to go on from: 0 where there is no checkpoint."""
+    """The step to resume from: 0 where there is no checkpoint."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
@@ -93,5 +93,5 @@ def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer
     optimizer.load_state_dict(state["optimizer"])
     if ema is not None:
         ema.load_state_dict(state["ema"])
-    log.info("%s goes on from step %d", path.stem, state["step"])
+    log.info("%s resumes from step %d", path.stem, state["step"])
     return int(state["step"])

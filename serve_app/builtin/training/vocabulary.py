@@ -15,10 +15,10 @@ WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
 def find_tokenizer(model: Path, icons: list[Icon]) -> CLIPTokenizer:
-    """The one in the model's directory, else a new one.
+    """The tokenizer in the model's directory, else a new one.
 
-    Among equally frequent pairs the library's trainer chooses by chance, so a new one for every run would number a few
-    rare words otherwise than the weights know them.
+    The library's trainer numbers equally frequent pairs by chance: a new vocabulary for every run would give a few rare
+    words other numbers than the weights were trained with.
     """
     if (model / "tokenizer").exists():
         return CLIPTokenizer.from_pretrained(str(model / "tokenizer"), local_files_only=True)
@@ -26,7 +26,7 @@ def find_tokenizer(model: Path, icons: list[Icon]) -> CLIPTokenizer:
 
 
 def train_tokenizer(icons: list[Icon], merges: int = 3000) -> CLIPTokenizer:
-    """Byte-pair merges over names, keywords and colours; any text can be encoded, unseen words in pieces."""
+    """Byte-pair merges over names, keywords and colours. Any text can be encoded; unseen words are split in pieces."""
     trainee = Tokenizer(BPE(end_of_word_suffix="</w>"))
     trainee.normalizer = normalizers.Lowercase()
     trainee.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,4 +1,4 @@
-"""Cores are each thread's own, whoever claims later."""
+"""A thread keeps the cores that it claimed."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Textual inversion: a name in a prompt stands for its vectors, as in diffusers."""
+"""Textual inversion: a name in a prompt means its vectors, as in diffusers."""
 
 from pathlib import Path
 

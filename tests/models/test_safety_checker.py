@@ -1,4 +1,4 @@
-"""The safety checker's verdicts, and what is left of a picture that it flags."""
+"""The safety checker's verdicts, and how a flagged image is blurred."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.sample_images import photo
 
 
 @pytest.mark.parametrize("flags", [True, False])
-def test_every_picture_of_a_batch_gets_a_verdict(tmp_path: Path, flags: bool) -> None:
+def test_every_image_of_a_batch_gets_a_verdict(tmp_path: Path, flags: bool) -> None:
     checker = SafetyChecker(str(save_safety_checker(tmp_path, flags)), "cpu")
     assert checker.flags([photo(), photo(48, 96, seed=1), photo(seed=2)]) == [flags] * 3
 
