@@ -1,4 +1,4 @@
 """Pure maths of diffusion: sampler tables, the batched step, guidance, noise.
 
-No models, requests or threads live here; only the table compiler knows diffusers.
+No models or requests live here; only `new_scheduler` imports diffusers.
 """
