@@ -8,6 +8,10 @@ One run, one machine, the same weights and requests, the contenders interleaved 
   static    batches of requests whose parameters are equal, through the stock pipeline
 
     python benchmarks/engine.py [--requests 64] [--rounds 3] [--model builtin:emoji]
+
+Or what `decode_batch` costs one image alone and gives 16 that finish at unlike or at equal steps:
+
+    python benchmarks/engine.py --decode-batches 1 4 [--rounds 3]
 """
 
 import argparse
@@ -33,7 +37,9 @@ from serve_app.models.load_family import load_family
 from serve_app.models.loading.sources import find_checkpoint
 from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 from serve_app.requests.capabilities import ModelCapabilities
+from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest
+from serve_app.requests.resolve import resolve
 
 
 @dataclass
@@ -133,7 +139,38 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--native-size", type=int, default=128)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--decode-batches", type=int, nargs="+", metavar="ROWS")
     return parser.parse_args()
+
+
+def shorten(request: GenerationRequest) -> GenerationRequest:
+    """The same in two steps, to warm up with."""
+    return replace(request, sampling=request.sampling.model_copy(update={"num_inference_steps": 2}))
+
+
+def time_decode_batch(family: ModelFamily, config: ModelConfig, rows: int) -> tuple[float, ...]:
+    """Seconds of one image alone (median of 5), and until all 16 are done that finish at unlike, at equal steps."""
+    model = ModelCapabilities(native_size=config.native_size)
+    unlike = draw_requests(model, 16, (config.native_size,))
+    one = resolve(GenerationParams(prompt="red apple", num_inference_steps=25, seed=0), "model", model)[0]
+    equal = [replace(one, seed=seed) for seed in range(16)]
+    engine_config = config.engine.model_copy(update={"decode_batch": rows})
+    with Engine(family, config.model_copy(update={"engine": engine_config})) as engine:
+        run_engine(engine, [shorten(request) for request in unlike], 1)
+        run_apart(lambda: [engine.table(request) for request in [*unlike, one]])
+        alone = statistics.median(run_engine(engine, [one], 1).latency(1) for _ in range(5))
+        return alone, *(run_engine(engine, requests, 1).latency(1) for requests in (unlike, equal))
+
+
+def compare_decode_batches(family: ModelFamily, config: ModelConfig, sizes: Sequence[int], rounds: int) -> None:
+    """Medians over the rounds, in which the sizes take turns; ratios are medians of each round's own."""
+    found = [[time_decode_batch(family, config, rows) for rows in sizes] for _ in range(rounds)]
+    print("| decode batch | alone s | 16 unlike s | 16 equal s | over the first |\n|---|---|---|---|---|")
+    for index, rows in enumerate(sizes):
+        times = [[one[index][case] for one in found] for case in range(3)]
+        ratios = [statistics.median(one[index][case] / one[0][case] for one in found) for case in range(3)]
+        seconds = " | ".join(f"{statistics.median(values):.2f}" for values in times)
+        print(f"| {rows} | {seconds} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 
 def run_round(
@@ -145,7 +182,7 @@ def run_round(
     timed: Any = TimedFamily(family)
     order = TimedOrder(lambda _: rows, curve.seconds_of)
     with Engine(timed, config, order) as engine:
-        run_engine(engine, [replace(request, num_inference_steps=2) for request in requests[:4]], rows)
+        run_engine(engine, [shorten(request) for request in requests[:4]], rows)
         run_apart(lambda: [engine.table(request) for request in requests])
         timed.seconds.clear()
         order.busy = 0.0
@@ -162,6 +199,9 @@ def main() -> None:
     options = read_options()
     config = ModelConfig(source=options.model, native_size=options.native_size)
     family = run_apart(lambda: load_family(config))
+    if options.decode_batches:
+        compare_decode_batches(family, config, options.decode_batches, options.rounds)
+        return
     pipeline = DiffusionPipeline.from_pretrained(str(find_checkpoint(config)), torch_dtype=torch.float32).to(
         family.device
     )

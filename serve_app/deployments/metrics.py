@@ -14,6 +14,8 @@ SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 6
 """Buckets that fit images: 10 ms to 10 minutes."""
 STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 PERIOD_SECONDS = 1.0
+MEMORY_PERIODS = 15
+"""Memory is read in every 15th sample only: reading it takes a millisecond, and it changes slowly."""
 Tags = Any  # Ray annotates tag keys as a tuple of one
 MODEL: Tags = ("model",)
 MODEL_PHASE: Tags = ("model", "phase")
@@ -61,6 +63,7 @@ class ReplicaMetrics:
         self._width = Gauge("darkroom_batch_width", "UNet rows of a step, mean of a second.", tag_keys=MODEL)
         self._memory = Gauge("darkroom_gpu_memory_bytes", "GPU memory that torch holds.", tag_keys=MODEL)
         self._seen = dict.fromkeys(self._counted, 0)
+        self._samples = 0
         self._stop = threading.Event()
         threading.Thread(target=self._poll, name="metrics", daemon=True).start()
 
@@ -93,7 +96,9 @@ class ReplicaMetrics:
         if grown["steps"]:
             self._step.observe(counters.step_seconds, tags=self._model)
             self._width.set(grown["model_rows"] / grown["steps"], tags=self._model)
-        self._memory.set(self._engine.memory().gpu_reserved, tags=self._model)
+        if self._samples % MEMORY_PERIODS == 0:
+            self._memory.set(self._engine.memory().gpu_reserved, tags=self._model)
+        self._samples += 1
 
 
 class IngressMetrics:

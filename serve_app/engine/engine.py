@@ -128,7 +128,7 @@ class Engine:
             resume_from: a resume point of the same request, told by another engine. The image goes on from there.
 
         Raises:
-            InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
+            InvalidRequest: the sampler or the model cannot do it, see `plan_passes`.
             GenerationFailed: a LoRA's file cannot be read.
             NotReady: the engine is closed.
         """

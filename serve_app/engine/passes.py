@@ -117,10 +117,14 @@ def plan_passes(
     """The pass to begin with. Checks sizes, compiles the tables of all passes, reads LoRAs: this may take a second.
 
     Raises:
-        InvalidRequest: a step count its sampler refuses, or a size the VAE cannot make.
+        InvalidRequest: a step count its sampler refuses, a size the VAE cannot make, or latents enlarged for an
+            inpainting UNet.
         GenerationFailed: a LoRA's file cannot be read.
     """
     check_divisible(request, family.autoencoder.scale_factor)
+    if request.hires is not None and request.hires.upscaler == "latent" and family.mask_channels:
+        # The UNet's extra channels are encoded from the first pass's pixels.
+        raise InvalidRequest("hires.upscaler", "latent", "must be lanczos with an inpainting model")
     if request.init is None and family.mask_channels:
         request = replace(request, init=blank_init(request.width, request.height))
     first = Pass(

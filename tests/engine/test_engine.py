@@ -1,6 +1,7 @@
 """The engine as a library: joining, leaving, failing, stopping."""
 
 import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from serve_app.engine.engine import Engine
 from serve_app.engine.passes import Callbacks
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.errors import GenerationFailed, InvalidRequest, NotReady
+from serve_app.models.cpu_threads import run_apart
 from serve_app.models.load_family import load_family
 from serve_app.models.model_family import DenoisingBatch
 from serve_app.requests.events import Progress
-from serve_app.requests.params import GenerationParams
+from serve_app.requests.params import GenerationParams, HiresParams, Upscaler
+from serve_app.requests.request import CallerContext
 from tests.compare_images import difference, pixels
 from tests.conftest import tiny_config
 from tests.engine.spied import Spied, hold
 from tests.engine.tiny_requests import request
 
 
-def test_ten_lines_draw_a_picture(tiny_sd: Path) -> None:
+def test_ten_lines_draw_an_image(tiny_sd: Path) -> None:
     config = tiny_config(tiny_sd, max_rows=None)
     with Engine.load(config) as engine:
         [image] = engine.generate(GenerationParams(prompt="a cat", seed=7, num_inference_steps=3))
@@ -32,7 +35,7 @@ def test_ten_lines_draw_a_picture(tiny_sd: Path) -> None:
     assert set(engine.curve.seconds) >= {1, 2, 4}
 
 
-def test_unlike_rows_share_a_forward_and_an_unguided_row_has_no_twin(spied: tuple[Engine, Spied]) -> None:
+def test_unlike_rows_share_a_forward_and_an_unguided_row_has_no_unconditional_row(spied: tuple[Engine, Spied]) -> None:
     engine, family = spied
     reached, go = hold(family)
     first = engine.submit(request(engine, sampler="euler", num_inference_steps=6))
@@ -86,7 +89,7 @@ def test_nan_latents_fail_their_own_request_alone(spied: tuple[Engine, Spied]) -
         bad.result(30)
 
 
-def test_an_exception_fails_the_guilty_row_alone(spied: tuple[Engine, Spied]) -> None:
+def test_an_exception_fails_its_own_row_alone(spied: tuple[Engine, Spied]) -> None:
     engine, family = spied
     sound = engine.submit(request(engine, seed=1)).result(30)
 
@@ -164,6 +167,33 @@ def test_a_short_request_of_another_size_goes_before_a_long_one(tiny_sd: Path) -
         assert pixels(short.result(30)).shape[:2] == (32, 128)
     widths = [batch.latents.shape[-1] for batch in family.batches]
     assert widths == [8, *[16] * 3, *[8] * 7]
+
+
+def test_an_inpainting_unet_refuses_to_enlarge_latents(tiny_inpaint: Path) -> None:
+    config = tiny_config(tiny_inpaint)
+    with Engine(load_family(config), config) as engine:
+        hires = HiresParams(scale=1.5, upscaler="latent")
+        with pytest.raises(InvalidRequest, match=r"hires\.upscaler: must be lanczos with an inpainting model"):
+            engine.submit(request(engine, hires=hires))
+
+
+@pytest.mark.parametrize("upscaler", [None, "lanczos", "latent"])
+def test_the_timings_of_all_passes_add_up_to_what_the_caller_waits(
+    spied: tuple[Engine, Spied], upscaler: Upscaler | None
+) -> None:
+    engine, family = spied
+    family.before_predict = lambda _: time.sleep(0.05)
+    hires = HiresParams(scale=1.5, strength=1.0, upscaler=upscaler) if upscaler else None
+    asked = request(engine, hires=hires)
+    run_apart(lambda: engine.table(asked))
+    began = time.monotonic()
+    timings = engine.submit(asked, CallerContext(traceparent="00-1-1-01")).result(30).timings
+    waited = time.monotonic() - began
+    assert len(timings.steps) == len(family.batches) == (8 if hires else 4)
+    assert timings.denoise > 0.05 * len(family.batches)
+    assert timings.device == pytest.approx(sum(step.seconds for step in timings.steps))
+    assert min(timings.phases.values()) >= 0
+    assert waited - 0.1 < timings.total <= waited
 
 
 def test_what_the_sampler_or_the_vae_cannot_do_is_refused_at_once(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Whatever fails, and wherever: its own request learns of it, the others get their images, the engine goes on."""
+"""Wherever one request fails: its future gets the error, the others get their images, the engine goes on."""
 
 import threading
 from collections.abc import Callable
@@ -37,13 +37,13 @@ def raiser(error: type[Exception]) -> Callable[..., Any]:
     return fail
 
 
-def check_one_fails(engine: Engine, wish: dict[str, Any], mend: Callable[[], None]) -> None:
+def check_one_fails(engine: Engine, params: dict[str, Any], mend: Callable[[], None]) -> None:
     """The request fails by name; once `mend` was called the engine draws the same."""
     with pytest.raises(GenerationFailed, match="my own mistake"):
-        engine.submit(request(engine, **wish)).result(30)
+        engine.submit(request(engine, **params)).result(30)
     engine.check_health()
     mend()
-    assert engine.submit(request(engine, **wish)).result(30)
+    assert engine.submit(request(engine, **params)).result(30)
 
 
 @pytest.mark.parametrize("error", MISTAKES)

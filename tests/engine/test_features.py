@@ -186,7 +186,7 @@ def check_together(folder: Path, cases: list[Case], **config_options: Any) -> No
     for (_, reference), one, image in zip(cases, requests, images, strict=True):
         theirs = np.asarray(reference(stock, one)).astype(int)
         assert np.abs(pixels(image) - theirs).max() <= 1, one
-        assert theirs.std() > 10, "a picture, not a flat colour"
+        assert theirs.std() > 10, "an image, not a flat colour"
 
 
 @pytest.mark.parametrize("family", ["tiny_sd", "tiny_sd_v", "tiny_sdxl"])
@@ -204,7 +204,7 @@ def test_inpainting_unets_draw_what_the_stock_pipeline_draws(family: str, reques
     )
 
 
-def test_an_inpainting_unet_draws_from_text_alone_as_over_a_grey_picture(tiny_inpaint: Path) -> None:
+def test_an_inpainting_unet_draws_from_text_alone_as_over_a_grey_image(tiny_inpaint: Path) -> None:
     def draw(stock: Stock, one: GenerationRequest) -> Any:
         grey, white = Image.new("RGB", (64, 64), (128, 128, 128)), Image.new("L", (64, 64), 255)
         return stock.draw("inpaint", one, image=grey, mask_image=white, strength=1.0)

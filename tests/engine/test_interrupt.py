@@ -1,4 +1,4 @@
-"""Ending an image early: what the model takes it to be by then is decoded, and nobody else notices."""
+"""Interrupting an image: the model's current estimate is decoded, and the other images do not change."""
 
 import torch
 
@@ -76,5 +76,5 @@ def test_what_a_mask_keeps_is_kept(spied: tuple[Engine, Spied]) -> None:
     future.result(30)
     whole, short = exposed
     half = whole.shape[-1] // 2
-    assert torch.allclose(short[..., :half], whole[..., :half], atol=1e-5), "the given picture's own latents"
+    assert torch.allclose(short[..., :half], whole[..., :half], atol=1e-5), "the init image's own latents"
     assert not torch.allclose(short[..., half:], whole[..., half:], atol=1e-1)

@@ -1,4 +1,4 @@
-"""Property: whatever requests share an engine, and whenever they come, each picture is the one it would be alone."""
+"""Property: a request gets the image that it gets alone, whichever requests share the engine."""
 
 import time
 from typing import Any
@@ -42,7 +42,7 @@ PARAMS = st.builds(
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(all_params=st.lists(PARAMS, min_size=2, max_size=6), pauses=st.lists(st.integers(0, 15), min_size=6, max_size=6))
-def test_a_picture_does_not_depend_on_its_company(
+def test_an_image_does_not_depend_on_the_other_requests(
     engine: Engine, all_params: list[dict[str, Any]], pauses: list[int]
 ) -> None:
     requests = [request(engine, **params) for params in all_params]

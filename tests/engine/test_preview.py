@@ -1,4 +1,4 @@
-"""Pictures on the way, by a tiny decoder."""
+"""Previews, by a tiny decoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def save_tiny(folder: Path, channels: int = 4) -> str:
 
 
 def draw_previews(config: ModelConfig) -> tuple[Sequence[np.ndarray], np.ndarray]:
-    """Two previews and the picture they belong to."""
+    """Two previews and the image they belong to."""
     told: list[Progress] = []
     with Engine.load(config) as engine:
         asked = request(engine, num_inference_steps=8)
@@ -41,12 +41,12 @@ def draw_previews(config: ModelConfig) -> tuple[Sequence[np.ndarray], np.ndarray
     return [pixels(one.preview) for one in told if one.preview], pixels(image)
 
 
-def test_a_configured_decoder_draws_the_previews_and_not_the_picture(tiny_sd: Path, tmp_path: Path) -> None:
+def test_a_configured_decoder_draws_the_previews_and_not_the_image(tiny_sd: Path, tmp_path: Path) -> None:
     config = tiny_config(tiny_sd)
     mapped, plain = draw_previews(config)
-    decoded, picture = draw_previews(config.model_copy(update={"preview": save_tiny(tmp_path)}))
+    decoded, image = draw_previews(config.model_copy(update={"preview": save_tiny(tmp_path)}))
     assert [preview.shape for preview in decoded] == [(64, 64, 3)] * 2
-    assert np.array_equal(picture, plain)
+    assert np.array_equal(image, plain)
     assert not any(np.array_equal(one, other) for one, other in zip(mapped, decoded, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Going on elsewhere: from any resume point another engine draws the same picture, and only what is left of it."""
+"""Resuming: from any resume point another engine draws the same image, and only the steps that are left."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "two calls a step": {"sampler": "heun", "num_inference_steps": 4},
     "four slots": {"sampler": "pndm", "num_inference_steps": 6},
     "a variation": {"sampler": "dpmpp_2m_sde", "subseed": 9, "subseed_strength": 0.3},
-    "a picture": {"sampler": "euler_a", "num_inference_steps": 8, "image": as_file(photo()), "strength": 0.6},
+    "an image": {"sampler": "euler_a", "num_inference_steps": 8, "image": as_file(photo()), "strength": 0.6},
     "a mask": {"num_inference_steps": 5, "image": as_file(photo()), "mask": as_file(half_mask())},
     "a second pass": {"sampler": "euler_a", "hires": HiresParams(scale=1.5, num_inference_steps=5)},
     "a second pass of latents": {"sampler": "euler_a", "hires": HiresParams(scale=1.5, upscaler="latent")},
@@ -41,7 +41,7 @@ def new_engine(source: Path) -> tuple[Engine, Spied]:
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: str) -> None:
+def test_the_rest_is_drawn_elsewhere_to_the_same_image(tiny_sd: Path, name: str) -> None:
     saved: list[ResumePoint] = []
     engine, family = new_engine(tiny_sd)
     with engine:
@@ -63,9 +63,7 @@ def test_the_rest_is_drawn_elsewhere_to_the_same_picture(tiny_sd: Path, name: st
 
 
 @pytest.mark.parametrize("hires", [None, HiresParams(scale=1.5)])
-def test_an_inpainting_unet_goes_on_too_or_starts_its_picture_anew(
-    tiny_inpaint: Path, hires: HiresParams | None
-) -> None:
+def test_an_inpainting_unet_goes_on_too_or_starts_its_image_anew(tiny_inpaint: Path, hires: HiresParams | None) -> None:
     saved: list[ResumePoint] = []
     engine, _ = new_engine(tiny_inpaint)
     with engine:

@@ -65,7 +65,7 @@ def test_the_late_give_way_to_those_that_can_be_in_time() -> None:
     assert names(order(2, late, timely, now=41.0)) == "t", "the one after it 80"
 
 
-def test_however_many_come_nobody_starves() -> None:
+def test_however_many_come_no_row_starves() -> None:
     """A small one comes each second, which is all there is time for; still the large one is served in the end."""
     large = FakeRow("L", size=(16, 16))
     for now in range(1000):

@@ -51,7 +51,7 @@ def test_a_mixed_batch_draws_what_the_stock_pipeline_draws(family: str, request:
         for one, image in zip(requests, draw_together(engine, requests), strict=True):
             theirs = draw_with_pipeline(pipeline, engine.family.scheduler_config, one)
             assert np.abs(pixels(image) - theirs).max() <= 1, one.sampling.sampler
-            assert theirs.std() > 10, "a picture, not a flat colour"
+            assert theirs.std() > 10, "an image, not a flat colour"
 
 
 def test_the_builtin_model_draws_what_the_stock_pipeline_draws() -> None:

@@ -19,7 +19,7 @@ def request(config: ModelConfig | Engine, prompt: str = "a cat", **params: objec
 
 
 def unlike_requests(config: ModelConfig, **params: object) -> list[GenerationRequest]:
-    """One for each sampler, with unlike steps, guidance, prompts and seeds; some have no unconditional twin."""
+    """One for each sampler, with unlike steps, guidance, prompts and seeds; some have no unconditional row."""
     return [
         request(
             config,
