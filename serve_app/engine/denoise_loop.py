@@ -81,7 +81,7 @@ class DenoiseLoop:
         self.last_beat = time.monotonic()
 
     def run(self) -> None:
-        """Until None was taken from the inbox and nothing is left to do."""
+        """Denoise until the inbox has given None and no image is left."""
         claim_cores(self._family.device, self._cores)
         with torch.inference_mode():
             while not (self._stopping and not self._pending and not self._trajectories):

@@ -51,7 +51,7 @@ class VaeWorker:
         self.cores_claimed = threading.Event()
 
     def run(self) -> None:
-        """Until None was taken from the jobs."""
+        """Do jobs until one is None."""
         claim_cores(self._family.device, 1)
         self.cores_claimed.set()
         with self._compressors, torch.inference_mode(), torch.cuda.stream(self._stream):
