@@ -1,6 +1,7 @@
 """AUTOMATIC1111's listings (samplers, models, options ...) and what it does with a single file."""
 
 import base64
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +26,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes. Options tell what is in force; setting them changes nothing, since callers share the server."""
     routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
     for path, listing in LISTINGS.items():
-        routes.add_api_route(f"/{path}", partial(listing, dispatcher), methods=["GET"], name=path)
+        answer = partial(listing, dispatcher)
+        routes.add_api_route(f"/{path}", answer, methods=["GET"], name=path, description=listing.__doc__)
 
     @routes.get("/memory")
     async def memory() -> dict[str, Any]:
@@ -133,6 +135,7 @@ def constant(value: Any) -> Listing:
     async def listing(dispatcher: Dispatcher) -> Any:
         return value
 
+    listing.__doc__ = f"Always `{json.dumps(value)}`."
     return listing
 
 

@@ -61,7 +61,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/sdapi/v1/interrupt")
     @routes.post("/sdapi/v1/skip")
     async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
-        """Let the caller's own task end as it is: its answer has the pictures as far as they are known by then."""
+        """Stop the caller's own task after its next step: its response has the partial images."""
         await dispatcher.service.interrupt(task, caller_of(request.scope).name)
         return {}
 
