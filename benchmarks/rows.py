@@ -129,10 +129,10 @@ def at_best(requests: Sequence[Waiting], curve: Curve) -> float:
 def print_gains(curves: Mapping[str, Curve]) -> None:
     """OpenVINO in wide batches over either executor with one request at a time."""
     workloads = {"mixed": SIZES, **{f"{side} px": (side,) for side in SIDES}}
-    print("\n| alone | requests at once | " + " | ".join(workloads) + " |")
+    print("\n| alone on | requests at once | " + " | ".join(workloads) + " |")
     print("|---" * (len(workloads) + 2) + "|")
     for name, serial in curves.items():
-        for label, count, spend in (("24", 24, together), ("96", 96, together), ("no end of them", 200, at_best)):
+        for label, count, spend in (("24", 24, together), ("96", 96, together), ("unlimited", 200, at_best)):
             waiting = [draw_waiting(count, sizes) for sizes in workloads.values()]
             gains = [one_by_one(some, serial) / spend(some, curves["openvino"]) for some in waiting]
             print(f"| {name} | {label} | " + " | ".join(f"{gain:.2f}" for gain in gains) + " |")
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     curves = measure(options.dtype, options.repeats)
-    print("| executor | side | " + " | ".join(f"{rows} rows, ms a row" for rows in ROWS) + " |")
+    print("| executor | side | " + " | ".join(f"{rows} rows, ms per row" for rows in ROWS) + " |")
     print("|---" * (len(ROWS) + 2) + "|")
     for executor, curve in curves.items():
         for side in SIDES:

@@ -1,4 +1,4 @@
-"""The talk's first client: one fixed prompt, the picture into output.png.
+"""The talk's first client: one fixed prompt, the image into output.png.
 
 python examples/python/fixed.py [URL]
 """

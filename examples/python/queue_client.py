@@ -15,7 +15,7 @@ WORKERS = 4
 
 
 def draw(url: str, body: dict[str, object]) -> bytes:
-    """One picture."""
+    """One image."""
     headers = {"Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as answer:
         return bytes(answer.read())
@@ -28,8 +28,8 @@ def main(url: str = "http://localhost:8000/txt2img/", how_many: str = "120") -> 
     def work() -> None:
         while (seed := waiting.get()) is not None:
             try:
-                picture = draw(url, {"prompt": "red apple", "seed": seed, "num_inference_steps": 4})
-                print(f"{seed}: {len(picture)} bytes", flush=True)  # noqa: T201
+                image = draw(url, {"prompt": "red apple", "seed": seed, "num_inference_steps": 4})
+                print(f"{seed}: {len(image)} bytes", flush=True)  # noqa: T201
             except urllib.error.HTTPError as error:
                 print(f"{seed}: HTTP {error.code}", flush=True)  # noqa: T201
 

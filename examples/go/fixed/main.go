@@ -1,4 +1,4 @@
-// The talk's first client: one fixed prompt, the picture into output.png.
+// The talk's first client: one fixed prompt, the image into output.png.
 //
 //	go run ./examples/go/fixed [URL]
 package main

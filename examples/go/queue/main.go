@@ -39,10 +39,10 @@ func main() {
 					fmt.Printf("%d: %v\n", seed, err)
 					continue
 				}
-				picture, _ := io.ReadAll(answer.Body)
+				image, _ := io.ReadAll(answer.Body)
 				answer.Body.Close()
 				if answer.StatusCode == http.StatusOK {
-					fmt.Printf("%d: %d bytes\n", seed, len(picture))
+					fmt.Printf("%d: %d bytes\n", seed, len(image))
 				} else {
 					fmt.Printf("%d: HTTP %d\n", seed, answer.StatusCode)
 				}
