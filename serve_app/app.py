@@ -1,67 +1,75 @@
-"""`build(config)`: from one YAML's `args` to the deployment graph. The only place where parts are put together."""
+"""`build(config)`: from an application's `args` to the deployment graph. The only place where parts are put together."""
+
+import secrets
+from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
-from serve_app.api.result_store import read_secret
-from serve_app.config import AppConfig, ModelConfig, SafetyConfig, TracingConfig
+from serve_app.config import AppConfig, Placement, TracingConfig
+from serve_app.config.gpus import find_missing_gpus
+from serve_app.config.names import INGRESS, SAFETY, deployment_of
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.safety_replica import SafetyReplica
-from serve_app.errors import ConfigError, InvalidRequest
-from serve_app.requests.params import GenerationParams
-from serve_app.requests.resolve import resolve
+from serve_app.errors import ConfigError
 
 
 def build(config: AppConfig) -> Application:
-    """The application: an ingress in front of one deployment per model. Raises ConfigError naming the key's path.
+    """The application: an ingress in front of a deployment for each model.
 
-    Ray reads the annotation of `config` to validate `args`; a string annotation would turn that off.
+    The entries of `deployments:` in the config file replace the options given here, in Serve's own words. Each
+    deployment has a `user_config`, even if empty: Serve calls `reconfigure` only then.
+
+    Ray reads the annotation of `config` to validate `args`. A string annotation would turn that off.
+
+    Raises:
+        ConfigError: names the key.
     """
-    for name, model in config.models.items():
-        check_defaults(name, model)
-    replicas = {name: deploy_model(name, model, config.tracing) for name, model in config.models.items()}
-    safety = deploy_safety(config.safety) if config.checks_safety else None
-    ingress = serve.deployment(
-        name="ingress",
-        num_replicas=config.ingress.num_replicas,
-        max_ongoing_requests=config.ingress.max_ongoing_requests,
-        ray_actor_options={"num_cpus": config.ingress.num_cpus},
-    )
-    return ingress(Ingress).bind(config, replicas, safety, read_secret(config.results))
-
-
-def deploy_model(name: str, model: ModelConfig, tracing: TracingConfig | None) -> Application:
-    """One model's deployment, with its own share of GPUs, autoscaling and queue."""
-    replicas = model.replicas
+    mistakes = find_missing_gpus(config, {})
+    if mistakes:
+        raise ConfigError(f"args.{mistakes[0]}")
+    replicas = {name: deploy_model(name, placement, config.tracing) for name, placement in config.models.items()}
+    safety = deploy_safety(config.safety) if config.safety else None
     deployment = serve.deployment(
-        name=f"model-{name}",
-        max_ongoing_requests=replicas.max_ongoing_requests,
-        max_queued_requests=replicas.max_queued_requests,
-        autoscaling_config=replicas.autoscaling.model_dump(),
-        graceful_shutdown_timeout_s=replicas.graceful_shutdown_timeout_s,
-        health_check_period_s=replicas.health_check_period_s,
-        health_check_timeout_s=replicas.health_check_timeout_s,
-        max_constructor_retry_count=2,
-        ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        name=INGRESS,
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        user_config={},
+        ray_actor_options=resources(config.ingress),
     )
-    return deployment(ModelReplica).bind(model, name, tracing)
+    return deployment(Ingress).bind(replicas, safety, secrets.token_hex(32), config.tracing)
 
 
-def deploy_safety(safety: SafetyConfig) -> Application:
+def deploy_model(name: str, placement: Placement, tracing: TracingConfig | None) -> Application:
+    """One model's deployment.
+
+    `max_ongoing_requests` is about two batches, so that the backlog stays in the router, where new replicas can take
+    it. What waits there beyond `max_queued_requests` is answered with 429.
+    """
+    deployment = serve.deployment(
+        name=deployment_of(name),
+        num_replicas=1,
+        max_ongoing_requests=16,
+        max_queued_requests=100,
+        graceful_shutdown_timeout_s=120,
+        health_check_period_s=10,
+        health_check_timeout_s=30,
+        max_constructor_retry_count=2,
+        user_config={},
+        ray_actor_options=resources(placement),
+    )
+    return deployment(ModelReplica).bind(name, tracing)
+
+
+def deploy_safety(placement: Placement) -> Application:
     """The safety checker, shared by all models."""
     deployment = serve.deployment(
-        name="safety",
-        max_ongoing_requests=4 * safety.max_batch_size,
-        ray_actor_options={"num_cpus": safety.num_cpus, "num_gpus": safety.num_gpus},
+        name=SAFETY, max_ongoing_requests=32, user_config={}, ray_actor_options=resources(placement)
     )
-    return deployment(SafetyReplica).bind(safety)
+    return deployment(SafetyReplica).bind()
 
 
-def check_defaults(name: str, model: ModelConfig) -> None:
-    """Refuse defaults that the model's own limits, or the samplers, would refuse in every request."""
-    try:
-        resolve(GenerationParams(prompt="check"), name, model)
-    except InvalidRequest as error:
-        key = "native_size" if error.field in ("width", "height") else f"defaults.{error.field}"
-        raise ConfigError(f"models.{name}.{key}: {error.limit}, got {error.value!r}") from error
+def resources(placement: Placement) -> dict[str, Any]:
+    """What Ray reserves for each replica."""
+    return {"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus}

@@ -3,7 +3,7 @@
 Nothing here loads a model or reads a request; nothing else in Darkroom reads the environment.
 """
 
-from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig, count_gpus
+from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig
 from serve_app.config.ingress import (
     IngressConfig,
     KeysConfig,
@@ -31,5 +31,4 @@ __all__ = [
     "SafetyPolicy",
     "Strict",
     "TracingConfig",
-    "count_gpus",
 ]

@@ -1,6 +1,5 @@
 """The application's `args`: the names of its models, and what is fixed when it starts."""
 
-from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -17,7 +16,7 @@ class Placement(Strict):
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
-            raise ValueError(f"num_gpus must be at most 1 or a whole number, got {self.num_gpus}")
+            raise ValueError(f"num_gpus: must be at most 1 or a whole number, got {self.num_gpus:g}")
         return self
 
 
@@ -50,32 +49,6 @@ class AppConfig(Strict):
     gpus: Annotated[
         Positive | None, Field(description="How many GPUs the cluster starts with: shares that do not fit are refused.")
     ] = None
-
-    @model_validator(mode="after")
-    def _gpus_suffice(self) -> Self:
-        shares = {"safety": self.safety.num_gpus} if self.safety else {}
-        shares |= {name: placement.num_gpus for name, placement in self.models.items()}
-        needed = count_gpus(shares.values())
-        if self.gpus is not None and needed > self.gpus:
-            listed = ", ".join(f"{name} {share:g}" for name, share in shares.items() if share)
-            raise ValueError(
-                f"gpus: must be at least {needed} for one replica of each deployment ({listed}), got {self.gpus}"
-            )
-        return self
-
-
-def count_gpus(shares: Iterable[float]) -> int:
-    """How many GPUs replicas of these shares need: packed first fit, largest first. Whole numbers take whole GPUs."""
-    ordered = sorted(shares, reverse=True)
-    whole = sum(int(share) for share in ordered if share >= 1)
-    free: list[float] = []
-    for share in (share for share in ordered if 0 < share < 1):
-        place = next((index for index, room in enumerate(free) if room >= share - 1e-9), None)
-        if place is None:
-            free.append(1 - share)
-        else:
-            free[place] -= share
-    return whole + len(free)
 
 
 class SafetyConfig(Strict):

@@ -1,6 +1,6 @@
 """The ingress' `user_config`: everything that concerns requests. It can change while Darkroom runs."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from string import Formatter
 from typing import Annotated, Literal, Self
 
@@ -41,9 +41,9 @@ class PresetConfig(GenerationParams):
     @model_validator(mode="after")
     def _template_is_sound(self) -> Self:
         if not self.prompt:
-            raise ValueError("prompt must be given")
+            raise ValueError("prompt: must be given")
         if any(not name.isidentifier() for name in self.variables):
-            raise ValueError(f"prompt must name its variables in braces, like {{subject}}, got {self.variables}")
+            raise ValueError(f"prompt: must have names in its braces, such as {{subject}}, got {self.prompt!r}")
         return self
 
 
@@ -95,18 +95,28 @@ class IngressConfig(Strict):
         """The settings of one model; the defaults where the config has none."""
         return self.models.get(model, ModelSettings())
 
-    def check_names(self, models: Collection[str], num_replicas: int = 1) -> None:
-        """Refuse names of models that are not served, and results that several replicas cannot share.
+    def with_default_model(self, name: str) -> Self:
+        """The config with `default_model` given: what it is, else `name`."""
+        return self if self.default_model is not None else self.model_copy(update={"default_model": name})
 
-        Raises:
-            ValueError: names the key and what is allowed.
+    def find_contradictions(self, models: Sequence[str], checks_safety: bool, several_replicas: bool) -> list[str]:
+        """A line for each setting that does not go with the rest of the application.
+
+        `models` are those that are served, `checks_safety` is whether there is a safety checker, `several_replicas`
+        whether there is more than one ingress.
         """
         named = {"default_model": self.default_model} if self.default_model is not None else {}
         named |= {f"models.{name}": name for name in self.models}
         named |= {f"aliases.{alias}": model for alias, model in self.aliases.items()}
         named |= {f"presets.{name}.model": preset.model for name, preset in self.presets.items() if preset.model}
-        for key, model in named.items():
-            if model not in models:
-                raise ValueError(f"{key}: must be one of {', '.join(models)}, got {model!r}")
-        if num_replicas > 1 and self.results.url.startswith("memory:"):
-            raise ValueError("results.url: must be shared storage, since the ingress has several replicas")
+        found = [
+            f"{key}: must be one of {', '.join(models)}, got {model!r}"
+            for key, model in named.items()
+            if model not in models
+        ]
+        for name, settings in self.models.items():
+            if settings.safety != "off" and not checks_safety:
+                found.append(f"models.{name}.safety: must be off without args.safety, got {settings.safety!r}")
+        if several_replicas and self.results.url.startswith("memory:"):
+            found.append(f"results.url: must be storage that all ingress replicas share, got {self.results.url!r}")
+        return found

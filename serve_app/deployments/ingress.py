@@ -1,11 +1,10 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -13,53 +12,126 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.config import AppConfig
+from serve_app.api.rate_limits import RateLimiter
+from serve_app.config import IngressConfig, TracingConfig
+from serve_app.config.names import INGRESS
+from serve_app.config.request_checks import find_unusable_settings
+from serve_app.deployments import serve_state
+from serve_app.deployments.capabilities_cache import CapabilitiesCache
+from serve_app.deployments.current_app import CurrentApp
+from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.spans import start_tracing
-from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, NotReady, Overloaded
-from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
+from serve_app.deployments.tasks import least_advanced
+from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded
+from serve_app.requests.capabilities import ModelCapabilities
+from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
 
-READY_SECONDS = 1.0
 ATTEMPTS = 3
 
 
 @serve.ingress()
 class Ingress:
-    """A `Service` over deployment handles, one per model, and the safety checker's."""
+    """A `Service` over deployment handles: one for each model, and the safety checker's.
+
+    Args:
+        replicas: each model's handle, by its name.
+        safety: the safety checker's handle; None where there is none.
+        secret: signs result links where the config names no `secret_file`. All ingress replicas have the same one.
+        tracing: where spans go; None where tracing is off.
+    """
 
     def __init__(
         self,
-        config: AppConfig,
         replicas: Mapping[str, DeploymentHandle],
         safety: DeploymentHandle | None,
         secret: str,
+        tracing: TracingConfig | None,
     ) -> None:
         write_plain_lines()
-        self._metrics = IngressMetrics()
-        self.config = config
-        self._secret = secret
-        self._provider = start_tracing(config.tracing)
-        self._safety = safety
         self._replicas = replicas
-        self._streams: dict[str, Any] = {name: handle.options(stream=True) for name, handle in replicas.items()}
-        self._lines = {name: ModelQueue() for name in replicas}
-        self._warm: set[str] = set()
+        self._safety = safety
+        self._secret = secret
+        self._provider = start_tracing(tracing)
+        self._metrics = IngressMetrics()
+        self._live = LiveConfig(INGRESS, IngressConfig)
+        self._limiter = RateLimiter()
+        self._app = CurrentApp()
+        self._capabilities = CapabilitiesCache(replicas)
+        self._queues = {name: ModelQueue(handle.options(stream=True)) for name, handle in replicas.items()}
+        self._readiness = Readiness(self._live, self._capabilities, self.models)
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self, self._secret, self._provider, server_sends_request_id=True)
+    def __serve_build_asgi_app__(self) -> CurrentApp:
+        return self._app
 
-    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncIterator[Event]:
-        """Events of one request. Where a replica dies another goes on from its last checkpoint.
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Build the HTTP application for a config, and let it have all further requests.
 
-        The same request gives the same image wherever it runs, so the caller notices nothing but the delay.
+        Raises:
+            ConfigError: the first config has mistakes.
+        """
+        try:
+            config = self._live.read(user_config).with_default_model(self.models[0])
+            self._check(config)
+            self._limiter.share = 1 / serve_state.count_replicas()
+            app = await asyncio.to_thread(create_app, self, config, self._limiter, self._secret, self._provider)
+        except ConfigError as error:
+            self._live.refuse(error)
+            return
+        self._app.swap(app)
+        self._live.accept(config)
+        self._readiness.announce()
+
+    def _check(self, config: IngressConfig) -> None:
+        """Refuse settings that do not go with the models. Raises ConfigError."""
+        found = config.find_contradictions(
+            self.models, self._safety is not None, several_replicas=serve_state.count_replicas() > 1
+        )
+        if self._live.is_set:
+            # At the first start no replica has said yet what its model can do: `Readiness` checks it then.
+            for name, model in self._capabilities.known.items():
+                found += find_unusable_settings(config, name, model)
+        if found:
+            raise ConfigError("\n".join(f"deployments.{INGRESS}.user_config.{line}" for line in found))
+
+    async def check_health(self) -> None:
+        """Follow the number of ingress replicas: each allows its share of every key's limits."""
+        self._limiter.share = 1 / serve_state.count_replicas()
+
+    @property
+    def config(self) -> IngressConfig:
+        """See `Service`."""
+        return self._live.current
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """See `Service`."""
+        return tuple(self._replicas)
+
+    async def capabilities(self, model: str) -> ModelCapabilities:
+        """See `Service`."""
+        return self._with_settings(model, await self._capabilities.get(model))
+
+    def known_capabilities(self) -> Mapping[str, ModelCapabilities]:
+        """See `Service`."""
+        return {name: self._with_settings(name, known) for name, known in self._capabilities.known.items()}
+
+    def _with_settings(self, model: str, capabilities: ModelCapabilities) -> ModelCapabilities:
+        settings = self.config.settings_of(model)
+        return capabilities.with_settings(settings.defaults, settings.limits, settings.ai_mark)
+
+    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
+        """The events of one request. Where a replica dies, another goes on from the last resume point.
+
+        The same request gives the same image wherever it runs, so the caller notices the delay only.
         """
         saved: ResumePoint | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with aclosing(self._attempt(request, context, saved)) as events:  # pyright: ignore[reportArgumentType]
+                async with aclosing(self._queues[request.model].generate(request, context, saved)) as events:
                     async for event in events:
                         if isinstance(event, GeneratedImage):
                             yield await self._review(request, event)
@@ -69,65 +141,46 @@ class Ingress:
                         else:
                             yield event
             except BackPressureError as error:
-                raise Overloaded(self.config.models[request.model].replicas.retry_after_s) from error
+                raise Overloaded(self.config.settings_of(request.model).retry_after_s) from error
             except DeploymentUnavailableError as error:
                 raise NotReady(f"model {request.model} has no replica that works") from error
             except RayActorError as error:
                 if attempt == ATTEMPTS:
-                    raise GenerationFailed(f"{ATTEMPTS} replicas died future this image") from error
+                    raise GenerationFailed(f"{ATTEMPTS} replicas died while they drew this image") from error
             except RayTaskError as error:
                 raise _cause(error) from None
 
-    async def _attempt(
-        self, request: GenerationRequest, context: CallerContext, saved: ResumePoint | None
-    ) -> AsyncIterator[ReplicaEvent]:
-        """Events of one replica, after those of waiting for it. Closing the iterator stops that replica's work."""
-        response = self._streams[request.model].generate.remote(request, context, saved)
-        finished = False
-        try:
-            async with aclosing(self._lines[request.model].wait(response, context)) as events:  # pyright: ignore[reportArgumentType]
-                async for event in events:
-                    finished = isinstance(event, GeneratedImage)
-                    yield event
-        except (asyncio.CancelledError, GeneratorExit, Cancelled):
-            if not finished:
-                response.cancel()
-            raise
-
     async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
         """Ask the safety checker where the model's policy wants it."""
-        policy = self.config.models[request.model].safety
+        policy = self.config.settings_of(request.model).safety
         if self._safety is None or policy == "off":
             return image
         return await self._safety.review.remote(image, request.output, policy)
 
     async def cancel(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return await self._leave_and_ask("cancel", task, owner)
+        return await self._stop("cancel", task, owner)
 
     async def interrupt(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return await self._leave_and_ask("interrupt", task, owner)
+        return await self._stop("interrupt", task, owner)
 
-    async def _leave_and_ask(self, method: str, task: str, owner: str) -> int:
-        """What waits leaves its line, what is drawn is told; how many images that were."""
-        waiting = sum(line.leave(task, owner) for line in self._lines.values())
+    async def _stop(self, method: str, task: str, owner: str) -> int:
+        """Waiting requests leave their queue, running ones are told. Returns how many images that were."""
+        waiting = sum(queue.leave(task, owner) for queue in self._queues.values())
         return waiting + sum(await self._ask_all(method, task, owner))
 
-    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
-        """See `Service`. Of several images the least advanced of those being drawn counts."""
-        answers = await self._ask_all("progress_of", task, owner)
-        drawn = [answer for answer in answers if isinstance(answer, Progress)]
-        waiting = [line.standing(place) for line in self._lines.values() for place in line.find(task, owner)]
-        queued = [*waiting, *(answer for answer in answers if isinstance(answer, Queued))]
-        least = min(drawn, key=lambda progress: progress.step / progress.steps, default=None)
-        return least or next(iter(queued), None)
+    async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
+        """See `Service`."""
+        answers = await self._ask_all("progress_of", task, owner, preview)
+        waiting = [queue.position_of(entry) for queue in self._queues.values() for entry in queue.find(task, owner)]
+        return least_advanced([*waiting, *(answer for answer in answers if answer is not None)])
 
     async def memory(self) -> list[MemoryUse]:
         """See `Service`."""
         return await self._ask_all("memory")
 
-    async def _ask_all(self, method: str, *args: str) -> list[Any]:
+    async def _ask_all(self, method: str, *args: str | bool) -> list[Any]:
         """Every replica's answer."""
         asked = [handle.broadcast(method, *args).results_async() for handle in self._replicas.values()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -138,21 +191,12 @@ class Ingress:
         self._metrics.count_response(record)
 
     async def warming_up(self) -> list[str]:
-        """The models that have to be up and have not answered yet; one that has stays ready."""
-        waiting = [
-            name
-            for name, model in self.config.models.items()
-            if name not in self._warm and model.replicas.autoscaling.min_replicas > 0
-        ]
-        answers = await asyncio.gather(*(self._answers(name) for name in waiting))
-        self._warm.update(name for name, ready in zip(waiting, answers, strict=True) if ready)
-        return [name for name in waiting if name not in self._warm]
+        """See `Service`."""
+        return await self._readiness.find_missing()
 
-    async def _answers(self, name: str) -> bool:
-        try:
-            return await asyncio.wait_for(self._replicas[name].ready.remote(), READY_SECONDS)
-        except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError):
-            return False
+    def config_errors(self) -> list[str]:
+        """See `Service`."""
+        return self._readiness.find_config_errors()
 
 
 def _cause(error: RayTaskError) -> DarkroomError:

@@ -1,14 +1,16 @@
-"""What an operator watches, through Ray's metrics: exported with the prefix `ray_`."""
+"""Metrics for operators, exported by Ray with the prefix `ray_`."""
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_app.api.api_paths import api_of
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.engine.engine import Engine
 from serve_app.requests.events import GeneratedImage
+
+if TYPE_CHECKING:
+    from serve_app.engine.engine import Engine
 
 SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600]
 """Buckets that fit images: 10 ms to 10 minutes."""
@@ -26,23 +28,23 @@ PHASES = ("queue", "encode", "denoise", "decode")
 
 
 class ReplicaMetrics:
-    """One replica's: what each image took, and once a second what the engine's counters say.
+    """Metrics of one replica: what each image took, and once a second the engine's counters.
 
-    The time of a step and the width of a batch are sampled once a second, not noted at each step.
+    The time of a step and the width of a batch are sampled once a second, not at each step.
     """
 
-    def __init__(self, model: str, engine: Engine) -> None:
+    def __init__(self, model: str) -> None:
         self._model = {"model": model}
-        self._engine = engine
+        self._engine: Engine | None = None
         self._images = Counter("darkroom_images", "Images finished.", tag_keys=MODEL)
         self._phase = Histogram(
             "darkroom_phase_seconds",
-            "Seconds an image spent: queue (pending to first step), encode, denoise, decode.",
+            "Seconds an image spent: queue (from arrival to the first step), encode, denoise, decode.",
             boundaries=SECONDS,
             tag_keys=MODEL_PHASE,
         )
         self._total = Histogram(
-            "darkroom_image_seconds", "Seconds from pending to file.", boundaries=SECONDS, tag_keys=MODEL
+            "darkroom_image_seconds", "Seconds from arrival to file.", boundaries=SECONDS, tag_keys=MODEL
         )
         self._device = Counter("darkroom_device_seconds", "Denoiser time, by image share.", tag_keys=MODEL)
         self._step = Histogram(
@@ -67,6 +69,11 @@ class ReplicaMetrics:
         self._stop = threading.Event()
         threading.Thread(target=self._poll, name="metrics", daemon=True).start()
 
+    def watch(self, engine: "Engine") -> None:
+        """Read this engine's counters from now on."""
+        self._engine = engine
+        self._seen = dict.fromkeys(self._counted, 0)
+
     def note(self, image: GeneratedImage) -> None:
         """An image is finished."""
         self._images.inc(tags=self._model)
@@ -77,7 +84,7 @@ class ReplicaMetrics:
         self._total.observe(sum(spent), tags=self._model)
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop reading the counters."""
         self._stop.set()
 
     def _poll(self) -> None:
@@ -86,6 +93,8 @@ class ReplicaMetrics:
 
     def sample(self) -> None:
         """Read the engine's counters."""
+        if self._engine is None:
+            return
         counters = self._engine.counters
         grown = {name: getattr(counters, name) - before for name, before in self._seen.items()}
         for name, growth in grown.items():
@@ -102,7 +111,7 @@ class ReplicaMetrics:
 
 
 class IngressMetrics:
-    """The front's: every answer by API and status, and refusals by reason."""
+    """Metrics of an ingress replica: responses by API and status, and refusals by reason."""
 
     def __init__(self) -> None:
         self._answers = Counter("darkroom_answers", "HTTP answers.", tag_keys=API_STATUS)

@@ -1,18 +1,19 @@
-"""Requests that no replica has taken yet: how many are before one, how long that takes, and how to leave."""
+"""Requests that no replica has taken yet: how many are ahead of each, how long that takes, and how to leave."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from serve_app.errors import Cancelled
-from serve_app.requests.events import Queued, ReplicaEvent
-from serve_app.requests.request import CallerContext
+from serve_app.requests.events import GeneratedImage, Queued, ReplicaEvent, ResumePoint
+from serve_app.requests.request import CallerContext, GenerationRequest
 
 BEAT_SECONDS = 0.5
-"""How often a waiting caller is told its place, if that has changed."""
+"""How often a waiting caller is told its position, if that has changed."""
 MEMORY = 0.8
-"""The weight of the past in the mean time between two requests taken."""
+"""The weight of the past in the mean time between two requests that are taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,71 +26,87 @@ class QueueEntry:
 
 
 class ModelQueue:
-    """One model's, of one ingress replica: others' requests are taken in between, which the measured pace contains.
+    """The queue for one model on one ingress replica. It makes the handle calls.
+
+    Requests from other ingress replicas are taken in between; the measured pace contains that.
 
     Args:
+        replicas: the model's deployment handle, with `stream=True`.
         clock: seconds that never go back.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, replicas: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._replicas = replicas
         self._clock = clock
-        self._places: dict[QueueEntry, None] = {}
+        self._entries: dict[QueueEntry, None] = {}
         self._interval = 0.0
         self._moved = 0.0
 
-    async def wait(self, events: AsyncIterator[ReplicaEvent], context: CallerContext) -> AsyncIterator[ReplicaEvent]:
-        """The replica's events, and before them the place in line whenever it has changed.
+    async def generate(
+        self, request: GenerationRequest, context: CallerContext, resume_from: ResumePoint | None = None
+    ) -> AsyncGenerator[ReplicaEvent, None]:
+        """The events of one replica. Before them, the position in the queue whenever it has changed.
+
+        Closing the iterator stops the replica's work on the request.
 
         Raises:
             Cancelled: `leave` was called before a replica took the request.
         """
-        place = QueueEntry(context.task, context.owner)
-        first, left = asyncio.ensure_future(anext(events)), asyncio.ensure_future(place.left.wait())
-        self._join(place)
-        told: int | None = None
+        response = self._replicas.generate.remote(request, context, resume_from)
+        entry = self._join(context)
+        first, left = asyncio.ensure_future(anext(response)), asyncio.ensure_future(entry.left.wait())
+        position: int | None = None
+        event: ReplicaEvent | None = None
         try:
             while not first.done() and not left.done():
                 await asyncio.wait([first, left], timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                standing = self.standing(place)
-                if not first.done() and not left.done() and standing.position != told:
-                    told = standing.position
-                    yield standing
+                queued = self.position_of(entry)
+                if not first.done() and not left.done() and queued.position != position:
+                    position = queued.position
+                    yield queued
             if not first.done():
                 raise Cancelled("stopped by its owner")
-            if first.exception() is None:
-                self._move()
+            event = first.result()
+            self._take(entry)
+            yield event
+            async for event in response:
+                yield event
+        except (asyncio.CancelledError, GeneratorExit, Cancelled):
+            if not isinstance(event, GeneratedImage):
+                response.cancel()
+            raise
         finally:
-            self._places.pop(place)
+            self._entries.pop(entry, None)
             for waiting in (first, left):
                 waiting.cancel()
             await asyncio.gather(first, left, return_exceptions=True)
-        yield first.result()
-        async for event in events:
-            yield event
 
-    def standing(self, place: QueueEntry) -> Queued:
-        """How many are before it, and about when it is taken."""
-        before = list(self._places).index(place)
-        return Queued(before, (before + 1) * self._interval)
+    def position_of(self, entry: QueueEntry) -> Queued:
+        """How many requests are ahead, and in about how many seconds it is taken."""
+        ahead = list(self._entries).index(entry)
+        return Queued(ahead, (ahead + 1) * self._interval)
 
     def find(self, task: str, owner: str) -> list[QueueEntry]:
-        """The places of an owner's task."""
-        return [place for place in self._places if (place.task, place.owner) == (task, owner)]
+        """The waiting requests of an owner's task."""
+        return [entry for entry in self._entries if (entry.task, entry.owner) == (task, owner)]
 
     def leave(self, task: str, owner: str) -> int:
-        """Take an owner's task out of the line; how many images that were."""
-        found = [place for place in self.find(task, owner) if not place.left.is_set()]
-        for place in found:
-            place.left.set()
+        """Take an owner's task out of the queue. Returns how many images that were."""
+        found = [entry for entry in self.find(task, owner) if not entry.left.is_set()]
+        for entry in found:
+            entry.left.set()
         return len(found)
 
-    def _join(self, place: QueueEntry) -> None:
-        if not self._places:
+    def _join(self, context: CallerContext) -> QueueEntry:
+        if not self._entries:
             self._moved = self._clock()
-        self._places[place] = None
+        entry = QueueEntry(context.task, context.owner)
+        self._entries[entry] = None
+        return entry
 
-    def _move(self) -> None:
-        """One was taken: by how long ago the last one was, the pace is known."""
+    def _take(self, entry: QueueEntry) -> None:
+        """A replica has taken it: the time since the last one tells the pace."""
+        del self._entries[entry]
         now = self._clock()
         passed, self._moved = now - self._moved, now
         self._interval = MEMORY * self._interval + (1 - MEMORY) * passed if self._interval else passed

@@ -2,70 +2,115 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ray
 
 from serve_app.config import ModelConfig, TracingConfig
+from serve_app.config.names import deployment_of
+from serve_app.deployments.event_buffer import EventBuffer
+from serve_app.deployments.live_config import LiveConfig
+from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.tasks import Tasks
-from serve_app.engine.denoise_loop import EngineCounters
-from serve_app.engine.engine import Engine
-from serve_app.engine.image_future import ImageFuture
-from serve_app.engine.passes import Callbacks
-from serve_app.errors import Cancelled
+from serve_app.errors import Cancelled, ConfigError, NotReady
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
 
+if TYPE_CHECKING:
+    from serve_app.engine.denoise_loop import EngineCounters
+    from serve_app.engine.engine import Engine
+    from serve_app.engine.image_future import ImageFuture
+
 
 class ModelReplica:
-    """Loads, warms up, then turns requests into event streams. Serve routes nothing here before that is done."""
+    """Turns requests into event streams. Serve routes nothing here before the first config's model is loaded."""
 
-    def __init__(self, config: ModelConfig, name: str = "model", tracing: TracingConfig | None = None) -> None:
-        self._engine = Engine.load(config)
+    def __init__(self, name: str = "model", tracing: TracingConfig | None = None) -> None:
+        write_plain_lines()
+        self._config = LiveConfig(deployment_of(name), ModelConfig)
+        self._loaded: Engine | None = None
+        self._wanted: ModelConfig | None = None
+        self._loading = asyncio.Lock()
+        self._changes: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
         self._spans = ImageSpans(start_tracing(tracing))
-        self._metrics = ReplicaMetrics(name, self._engine)
+        self._metrics = ReplicaMetrics(name)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Load the first config's model before this returns. Load a later one's in the background, then change over.
+
+        Raises:
+            ConfigError: the first config has mistakes, or its model cannot be loaded.
+        """
+        try:
+            config = self._wanted = self._config.read(user_config)
+            if self._loaded is None:
+                self._use(await asyncio.to_thread(load_engine, config), config)
+        except ConfigError as error:
+            self._config.refuse(error)
+            return
+        if config == self._config.current:
+            self._config.accept(config)
+        else:
+            change = asyncio.create_task(self._change_to(config))
+            self._changes.add(change)
+            change.add_done_callback(self._end_change)
+
+    async def _change_to(self, config: ModelConfig) -> None:
+        """Load the model beside the one that is in use, which ends its images first."""
+        async with self._loading:
+            if config is not self._wanted:
+                return
+            engine, unused = await asyncio.to_thread(load_engine, config), self._engine
+            if config is self._wanted:
+                self._use(engine, config)
+            else:
+                unused = engine
+            await asyncio.to_thread(unused.close)
+
+    def _end_change(self, change: "asyncio.Task[None]") -> None:
+        self._changes.discard(change)
+        error = None if change.cancelled() else change.exception()
+        if error is not None:
+            known = isinstance(error, ConfigError)
+            self._config.refuse(error if known else ConfigError(f"{type(error).__name__}: {error}"))
+
+    def _use(self, engine: "Engine", config: ModelConfig) -> None:
+        self._loaded = engine
+        self._metrics.watch(engine)
+        self._config.accept(config)
+
+    @property
+    def _engine(self) -> "Engine":
+        if self._loaded is None:
+            raise NotReady("user_config must be given: no model is loaded")
+        return self._loaded
 
     async def generate(
         self, request: GenerationRequest, context: CallerContext | None = None, resume_from: ResumePoint | None = None
     ) -> AsyncIterator[ReplicaEvent]:
-        """Queued, progress if asked, checkpoints, the image last. Closing the stream frees the request's rows.
+        """Queued, progress if asked, resume points, the image last. Closing the stream frees the request's rows.
 
-        Progress is coalesced: a reader that is slow sees the latest step only, but every preview. With `resume_from`, an
-        image that another replica had begun goes on.
+        With `resume_from`, an image that another replica had begun goes on.
         """
         context = context or CallerContext()
-        loop = asyncio.get_running_loop()
-        told: list[Progress | ResumePoint] = []
-        news = asyncio.Event()
-
-        def note(event: Progress | ResumePoint) -> None:
-            told[:] = [*(one for one in told if is_kept(one, event)), event]
-            news.set()
-
-        def tell(event: Progress | ResumePoint) -> None:
-            with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(note, event)
-
-        watched = context.progress or context.previews > 0
+        buffer = EventBuffer()
+        on_progress = buffer.put if context.progress or context.previews else None
         queued = self._engine.queue()
-        callbacks = Callbacks(on_progress=tell if watched else None, on_resume_point=tell)
-        submit = partial(self._engine.submit, request, context, callbacks, resume_from)
-        future = await off_the_loop(submit)
+        future = await self._submit(request, context, on_progress, buffer.put, resume_from)
         image = asyncio.wrap_future(future)
-        image.add_done_callback(lambda _: news.set())
+        image.add_done_callback(buffer.close)
         try:
             with self._tasks.running(context, future):
                 yield queued
-                while not image.done():
-                    await news.wait()
-                    news.clear()
-                    while told:
-                        event = told.pop(0)
-                        if isinstance(event, Progress):
-                            self._tasks.note(context, event)
-                        yield event
+                async for event in buffer.read():
+                    if isinstance(event, Progress):
+                        self._tasks.note(context, future, event)
+                    yield event
                 if image.cancelled():
                     raise Cancelled("stopped by its owner")
                 finished = await image
@@ -75,43 +120,72 @@ class ModelReplica:
         finally:
             future.cancel()
 
+    async def _submit(self, *arguments: Any) -> "ImageFuture":
+        """Submit to the engine in use, also where it changes meanwhile."""
+        while True:
+            engine = self._engine
+            try:
+                return await off_the_loop(partial(engine.submit, *arguments))
+            except NotReady:
+                if engine is self._engine:
+                    raise
+
     async def cancel(self, task: str, owner: str) -> int:
-        """Stop the images of `task` if they are `owner`'s; how many that were."""
+        """Stop the images of `task` if they are `owner`'s. Returns how many that were."""
         return self._tasks.cancel(task, owner)
 
     async def interrupt(self, task: str, owner: str) -> int:
-        """Let the images of `task` end with their next step if they are `owner`'s; how many that are."""
+        """Let the images of `task` end with their next step if they are `owner`'s. Returns how many that are."""
         return self._tasks.interrupt(task, owner)
 
-    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
-        """The latest progress of `task`, with the latest preview; None where it does not run here or is not theirs."""
-        return self._tasks.progress_of(task, owner)
+    async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
+        """The latest progress of `task`; None where it does not run here or is not theirs.
+
+        With `preview`, the next step renders one, which a later call gets.
+        """
+        return self._tasks.progress_of(task, owner, preview)
 
     async def memory(self) -> MemoryUse:
         """What this replica holds."""
         return self._engine.memory()
 
-    async def ready(self) -> bool:
-        """True: a replica that answers has drawn its warm-up image."""
-        return True
+    async def capabilities(self) -> ModelCapabilities:
+        """What the loaded model can do."""
+        return self._engine.capabilities
 
     async def check_health(self) -> None:
-        """Raises where the engine has died or hangs; Serve then replaces the replica."""
+        """Raise where no model is loaded, or where the engine has died or hangs. Serve then replaces the replica."""
         await asyncio.to_thread(self._engine.check_health)
 
-    def counters(self) -> EngineCounters:
+    def counters(self) -> "EngineCounters":
         """What the engine has done so far, and the rows being denoised now."""
         return self._engine.counters
 
     def __del__(self) -> None:
         if hasattr(self, "_metrics"):
             self._metrics.close()
-        if hasattr(self, "_engine"):
+        if getattr(self, "_loaded", None) is not None:
             self._engine.close()
 
 
-async def off_the_loop(submit: Callable[[], ImageFuture]) -> ImageFuture:
-    """Submit in a thread, as a sampler may have to be compiled; a caller that leaves meanwhile cancels."""
+def load_engine(config: ModelConfig) -> "Engine":
+    """Load a model and draw its warm-up image. Raises ModelLoadError."""
+    # Imported here, not above: torch, diffusers and transformers take seconds, and whoever builds the application
+    # imports this module as well.
+    from serve_app.engine.engine import Engine
+    from serve_app.models.library_logs import silence_libraries
+
+    silence_libraries()
+    return Engine.load(config, assigned_gpus())
+
+
+def assigned_gpus() -> float:
+    """The share of a GPU that Ray has given to this process."""
+    return ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0) if ray.is_initialized() else 0.0
+
+
+async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":
+    """Submit in a thread, as a sampler may have to be compiled. A caller that leaves meanwhile cancels."""
     submitted = asyncio.get_running_loop().run_in_executor(None, submit)
     try:
         return await asyncio.shield(submitted)
@@ -120,12 +194,6 @@ async def off_the_loop(submit: Callable[[], ImageFuture]) -> ImageFuture:
         raise
 
 
-def is_kept(earlier: Progress | ResumePoint, later: Progress | ResumePoint) -> bool:
-    """Whether what is not told yet is still worth telling: every preview, else the latest of each kind."""
-    shown = isinstance(earlier, Progress) and earlier.preview is not None
-    return shown or type(earlier) is not type(later)
-
-
-def _cancel_submitted(submitted: asyncio.Future[ImageFuture]) -> None:
+def _cancel_submitted(submitted: "asyncio.Future[ImageFuture]") -> None:
     if submitted.exception() is None:
         submitted.result().cancel()

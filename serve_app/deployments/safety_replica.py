@@ -1,39 +1,86 @@
-"""The safety checker as a deployment of its own, shared by all models: batched over whoever asks at the time."""
+"""The safety checker as a deployment of its own. All models share it, so it checks images of many callers at once."""
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
 from serve_app.config import SafetyConfig
-from serve_app.errors import ContentRefused
-from serve_app.models.safety_checker import SafetyChecker
+from serve_app.config.names import SAFETY
+from serve_app.deployments.live_config import LiveConfig
+from serve_app.deployments.logs import write_plain_lines
+from serve_app.errors import ConfigError, ContentRefused, NotReady
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.image_files import blur, open_image
-from serve_app.requests.request import OutputSpec
+from serve_app.requests.image_files import OutputSpec, blur_image, open_image
+
+if TYPE_CHECKING:
+    from serve_app.models.safety_checker import SafetyChecker
 
 
 class SafetyReplica:
-    """Reviews finished files."""
+    """Reviews finished images."""
 
-    def __init__(self, config: SafetyConfig) -> None:
-        self._checker = SafetyChecker(config.checker, config.device)
+    def __init__(self) -> None:
+        write_plain_lines()
+        self._config = LiveConfig(SAFETY, SafetyConfig)
+        self._checker: SafetyChecker | None = None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Load the checker that the config names, and set how it batches.
+
+        Raises:
+            ConfigError: the first config has mistakes, or its checker cannot be loaded.
+        """
+        try:
+            config = self._config.read(user_config)
+            if self._checker is None or names_another(self._config.current, config):
+                self._checker = await asyncio.to_thread(load_checker, config)
+        except ConfigError as error:
+            self._config.refuse(error)
+            return
         batched: Any = self._flags
         batched.set_max_batch_size(config.max_batch_size)
         batched.set_batch_wait_timeout_s(config.batch_wait_s)
+        self._config.accept(config)
 
     async def review(self, image: GeneratedImage, output: OutputSpec, policy: str) -> GeneratedImage:
-        """The image with its verdict, blurred where it is flagged and `policy` says so; raises ContentRefused."""
+        """The image with its verdict, blurred if it is flagged and `policy` is `blur`.
+
+        Raises:
+            ContentRefused: it is flagged, and `policy` is `refuse`.
+        """
         flagged = await self._flags(image.content)
         if flagged and policy == "refuse":
-            raise ContentRefused("the safety checker flagged the picture: change the prompt or the seed")
-        content = (
-            await asyncio.to_thread(blur, image.content, output) if flagged and policy == "blur" else image.content
-        )
+            raise ContentRefused("the safety checker flagged the image: change the prompt or the seed")
+        blurred = flagged and policy == "blur"
+        content = await asyncio.to_thread(blur_image, image.content, output) if blurred else image.content
         return replace(image, content=content, flagged=flagged)
+
+    async def check_health(self) -> None:
+        """Raise NotReady where no checker is loaded."""
+        if self._checker is None:
+            raise NotReady("user_config must be given: no safety checker is loaded")
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.01)
     async def _flags(self, contents: list[bytes]) -> list[bool]:
+        assert self._checker is not None
         images = [open_image(content) for content in contents]
         return await asyncio.to_thread(self._checker.flags, images)
+
+
+def names_another(current: SafetyConfig, config: SafetyConfig) -> bool:
+    """Whether `config` wants another checker than `current`, or the same one elsewhere."""
+    return (current.checker, current.device) != (config.checker, config.device)
+
+
+def load_checker(config: SafetyConfig) -> "SafetyChecker":
+    """Load the checker. Raises ModelLoadError."""
+    # Imported here, not above: torch and transformers take seconds, and whoever builds the application imports this
+    # module as well.
+    from serve_app.models.library_logs import silence_libraries
+
+    silence_libraries()
+    from serve_app.models.safety_checker import SafetyChecker
+
+    return SafetyChecker(config.checker, config.device)

@@ -1,8 +1,8 @@
-"""The named requests that a replica is future: who owns them, how far they are, and how to stop them."""
+"""The named requests of a replica: who owns them, how far each image is, and how to stop them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from serve_app.engine.image_future import ImageFuture
 from serve_app.requests.events import Progress, Queued
@@ -12,55 +12,78 @@ NOT_BEGUN = Queued(0, 0.0)
 
 
 @dataclass
-class Task:
-    """One name; images of one request share it."""
+class TaskImage:
+    """One image of a task."""
 
-    futures: list[ImageFuture] = field(default_factory=list)
+    future: ImageFuture
     progress: Queued | Progress = NOT_BEGUN
 
 
 class Tasks:
-    """By name. A name that another owner uses at the same time is a task of its own."""
+    """Images by the name of their request. A name that two owners use means two tasks."""
 
     def __init__(self) -> None:
-        self._tasks: dict[tuple[str, str], Task] = {}
+        self._images: dict[tuple[str, str], list[TaskImage]] = {}
 
     @contextmanager
     def running(self, context: CallerContext, future: ImageFuture) -> Iterator[None]:
-        """While inside, the image can be asked for and stopped by its task's name, if it has one."""
+        """While inside, the image can be found by its task's name, if it has one."""
         if not context.task:
             yield
             return
-        key = (context.owner, context.task)
-        task = self._tasks.setdefault(key, Task())
-        task.futures.append(future)
+        key, image = (context.owner, context.task), TaskImage(future)
+        images = self._images.setdefault(key, [])
+        images.append(image)
         try:
             yield
         finally:
-            task.futures.remove(future)
-            if not task.futures:
-                self._tasks.pop(key, None)
+            images.remove(image)
+            if not images:
+                del self._images[key]
 
-    def note(self, context: CallerContext, progress: Progress) -> None:
-        """Remember how far it is; the latest preview stays."""
-        task = self._tasks.get((context.owner, context.task))
-        if task is not None:
-            before = task.progress.preview if isinstance(task.progress, Progress) else None
-            task.progress = progress if progress.preview else replace(progress, preview=before)
+    def note(self, context: CallerContext, future: ImageFuture, progress: Progress) -> None:
+        """Remember how far an image is. Its latest preview stays."""
+        for image in self._find(context.task, context.owner):
+            if image.future is future:
+                before = image.progress.preview if isinstance(image.progress, Progress) else None
+                image.progress = progress if progress.preview else replace(progress, preview=before)
 
-    def progress_of(self, name: str, owner: str) -> Queued | Progress | None:
-        """Queued before its first step; None where there is no such task."""
-        task = self._tasks.get((owner, name))
-        return task.progress if task else None
+    def progress_of(self, name: str, owner: str, preview: bool = False) -> Queued | Progress | None:
+        """How far the least advanced image is, of those that have begun. None where there is no such task.
+
+        With `preview`, this image's next step renders one, which a later call gets.
+        """
+        images = self._find(name, owner)
+        found = least_advanced(image.progress for image in images)
+        shown = next((image for image in images if image.progress is found), None)
+        if preview and shown is not None:
+            shown.future.request_preview()
+        return found
 
     def cancel(self, name: str, owner: str) -> int:
-        """Stop all images of the task; how many were stopped."""
-        return sum(future.cancel() for future in self._drawings_of(name, owner))
+        """Stop all images of the task. Returns how many were stopped."""
+        return sum(image.future.cancel() for image in self._find(name, owner))
 
     def interrupt(self, name: str, owner: str) -> int:
-        """Let all images of the task end with their next step; how many that are."""
-        return sum(future.interrupt() for future in self._drawings_of(name, owner))
+        """Let all images of the task end with their next step. Returns how many that are."""
+        return sum(image.future.interrupt() for image in self._find(name, owner))
 
-    def _drawings_of(self, name: str, owner: str) -> list[ImageFuture]:
-        task = self._tasks.get((owner, name))
-        return task.futures if task else []
+    def _find(self, name: str, owner: str) -> list[TaskImage]:
+        return self._images.get((owner, name), [])
+
+
+def least_advanced(found: Iterable[Queued | Progress]) -> Queued | Progress | None:
+    """How far a task of several images is: the least advanced of those that have begun, else the first that waits."""
+    waiting: list[Queued] = []
+    begun: list[Progress] = []
+    for one in found:
+        if isinstance(one, Progress):
+            begun.append(one)
+        else:
+            waiting.append(one)
+    return min(begun, key=fraction, default=None) or next(iter(waiting), None)
+
+
+def fraction(progress: Progress) -> float:
+    """The part of the model calls that is done."""
+    return progress.step / progress.steps

@@ -1,0 +1,43 @@
+"""What Serve itself knows of this application: which models are scaled to zero, whether all is up, and at which address."""
+
+from ray import serve
+from ray.serve import context
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
+
+from serve_app.config.names import deployment_of
+
+
+def find_status() -> ApplicationStatusOverview | None:
+    """This replica's application as the controller sees it. It blocks: call it in a thread."""
+    return serve.status().applications.get(serve.get_replica_context().app_name)
+
+
+def is_running() -> bool:
+    """Whether every deployment has its replicas. It blocks: call it in a thread."""
+    status = find_status()
+    return status is not None and status.status == ApplicationStatus.RUNNING
+
+
+def is_scaled_to_zero(model: str) -> bool:
+    """Whether a model is meant to have no replica now. It blocks: call it in a thread."""
+    status = find_status()
+    deployment = status.deployments.get(deployment_of(model)) if status is not None else None
+    return deployment is not None and deployment.status == "HEALTHY" and not deployment.replica_states
+
+
+def count_replicas() -> int:
+    """How many replicas this replica's deployment has."""
+    return max(1, serve.get_replica_context().world_size or 1)
+
+
+def is_first_replica() -> bool:
+    """Whether this is the first replica of its deployment."""
+    return serve.get_replica_context().rank.rank == 0
+
+
+def find_url() -> str:
+    """Where callers on this machine reach the application."""
+    options = context._get_global_client().http_config
+    host = options.host if options.host not in (None, "", "0.0.0.0", "::") else "127.0.0.1"
+    scheme = "https" if options.ssl_certfile else "http"
+    return f"{scheme}://{host}:{options.port}"
