@@ -24,8 +24,9 @@ from serve_app.api.native import presets
 from serve_app.api.native import routes as native_routes
 from serve_app.api.openai import routes as openai_routes
 from serve_app.api.rate_limits import RateLimiter
-from serve_app.api.result_store import ResultStore
+from serve_app.api.result_store import ResultStore, read_secret
 from serve_app.api.service import Service
+from serve_app.config import IngressConfig
 
 ROUTE_MODULES = (
     native_routes,
@@ -51,21 +52,24 @@ COMMON_RESPONSES = {
 
 def create_app(
     service: Service,
+    config: IngressConfig,
+    *,
+    limiter: RateLimiter | None = None,
     secret: str = "",
     provider: TracerProvider | None = None,
-    *,
-    share: float = 1.0,
     server_sends_request_id: bool = False,
 ) -> FastAPI:
     """The application, with /docs that needs no network.
 
     Args:
-        secret: signs the links to results.
+        limiter: counts what callers use. It is given where it outlives the application.
+        secret: signs the links to results where the config names no `secret_file`.
         provider: receives a span for each request; None turns tracing off.
-        share: the part of each key's limits that this process allows.
         server_sends_request_id: True behind Ray Serve's proxy, which sets `X-Request-ID` itself.
+
+    Raises:
+        ConfigError: the key file, the secret file or the store of results cannot be used.
     """
-    config = service.config
     app = FastAPIOffline(
         title="Darkroom",
         version=version("darkroom"),
@@ -74,19 +78,22 @@ def create_app(
         responses={status: {"description": text} for status, text in COMMON_RESPONSES.items()},
     )
     add_exception_handlers(app)
-    add_middleware(app, service, provider, server_sends_request_id)
-    limiter = RateLimiter(share=share)
-    dispatcher = Dispatcher(service, limiter, ResultStore(config.results, secret.encode()))
+    add_middleware(app, service, config, provider, server_sends_request_id)
+    store = ResultStore(config.results, read_secret(config.results, secret).encode())
+    dispatcher = Dispatcher(service, config, limiter or RateLimiter(), store)
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))
     return app
 
 
 def add_middleware(
-    app: FastAPI, service: Service, provider: TracerProvider | None, server_sends_request_id: bool
+    app: FastAPI,
+    service: Service,
+    config: IngressConfig,
+    provider: TracerProvider | None,
+    server_sends_request_id: bool,
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
-    config = service.config
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
     app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
     app.add_middleware(AuthMiddleware, callers=callers)

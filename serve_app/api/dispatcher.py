@@ -30,15 +30,11 @@ NumberedEvent = tuple[int, Event]
 class Dispatcher:
     """Resolves requests and runs them for a caller."""
 
-    def __init__(self, service: Service, limiter: RateLimiter, results: ResultStore) -> None:
+    def __init__(self, service: Service, config: IngressConfig, limiter: RateLimiter, results: ResultStore) -> None:
         self.service = service
+        self.config = config
         self.results = results
         self._limiter = limiter
-
-    @property
-    def config(self) -> IngressConfig:
-        """The settings in force."""
-        return self.service.config
 
     def model_name(self, given: str | None) -> str:
         """The name of the served model that `given` means: its name, an alias, or None for the default model.

@@ -16,6 +16,14 @@ class Health(BaseModel):
     status: Annotated[str, Field(description="Always ok.")] = "ok"
 
 
+class ReadyResponse(Health):
+    """The answer where every model is warmed up."""
+
+    config_errors: Annotated[
+        list[str], Field(description="Mistakes in the config, if a change was refused or a model cannot follow it.")
+    ] = []
+
+
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The health routes."""
     routes = APIRouter(tags=["health"])
@@ -26,11 +34,11 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         return Health()
 
     @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model is warming up."}})
-    async def readyz() -> Health:
+    async def readyz() -> ReadyResponse:
         """Tell that every model has generated its warm-up image."""
         missing = await dispatcher.service.warming_up()
         if missing:
             raise NotReady(f"still warming up: {', '.join(missing)}")
-        return Health()
+        return ReadyResponse(config_errors=dispatcher.service.config_errors())
 
     return routes

@@ -25,12 +25,12 @@ class RateLimiter:
     """Admits the images of callers, and counts what they cost. Each ingress replica has its own.
 
     Args:
-        share: this replica's part of each limit, 1 / number of ingress replicas.
+        share: this replica's part of each limit, 1 / number of ingress replicas. It may be changed.
         clock: a monotonic clock in seconds.
     """
 
     def __init__(self, share: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._share = share
+        self.share = share
         self._clock = clock
         self._usage: dict[str, KeyUsage] = {}
 
@@ -44,8 +44,8 @@ class RateLimiter:
         if not _has_limits(caller):
             return
         now = self._clock()
-        usage = self._usage.setdefault(caller.name, KeyUsage(tokens=caller.burst * self._share, filled_at=now))
-        allowed = None if caller.concurrency is None else max(1, round(caller.concurrency * self._share))
+        usage = self._usage.setdefault(caller.name, KeyUsage(tokens=caller.burst * self.share, filled_at=now))
+        allowed = None if caller.concurrency is None else max(1, round(caller.concurrency * self.share))
         if allowed is not None and usage.in_flight + images > allowed:
             raise LimitExceeded(f"this key may have at most {allowed} images in flight", 1)
         self._check_day(caller, usage, now)
@@ -63,8 +63,8 @@ class RateLimiter:
             usage.spent.append((self._clock(), device_seconds))
 
     def _take_token(self, caller: Caller, usage: KeyUsage, now: float) -> None:
-        rate = (caller.rate or 0.0) * self._share
-        usage.tokens = min(max(1.0, caller.burst * self._share), usage.tokens + (now - usage.filled_at) * rate)
+        rate = (caller.rate or 0.0) * self.share
+        usage.tokens = min(max(1.0, caller.burst * self.share), usage.tokens + (now - usage.filled_at) * rate)
         usage.filled_at = now
         if usage.tokens < 1:
             raise LimitExceeded(
@@ -77,7 +77,7 @@ class RateLimiter:
             return
         while usage.spent and usage.spent[0][0] < now - DAY_SECONDS:
             usage.spent.popleft()
-        if sum(seconds for _, seconds in usage.spent) >= caller.daily_device_seconds * self._share:
+        if sum(seconds for _, seconds in usage.spent) >= caller.daily_device_seconds * self.share:
             wait = usage.spent[0][0] + DAY_SECONDS - now
             allowed = f"{caller.daily_device_seconds:g} device seconds"
             raise LimitExceeded(f"this key may use at most {allowed} per day", wait)

@@ -77,10 +77,10 @@ class ResultStore:
             total -= entry["size"]
 
 
-def read_secret(config: ResultsConfig) -> str:
-    """The secret in `results.secret_file`, or a new one where no file is configured; raises ConfigError."""
+def read_secret(config: ResultsConfig, otherwise: str) -> str:
+    """The secret in `results.secret_file`, or `otherwise` where no file is configured; raises ConfigError."""
     if config.secret_file is None:
-        return secrets.token_hex(32)
+        return otherwise
     try:
         return Path(config.secret_file).read_text().strip()
     except OSError as error:

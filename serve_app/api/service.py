@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.config import IngressConfig
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, MemoryUse, Progress, Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -15,11 +14,6 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 class Service(Protocol):
     """Generates images, and tells how far they are."""
-
-    @property
-    def config(self) -> IngressConfig:
-        """The settings in force."""
-        ...
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -49,8 +43,12 @@ class Service(Protocol):
         """
         ...
 
-    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
-        """How far an owner's task is; None where there is no such task."""
+    async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
+        """How far an owner's task is; None where there is no such task.
+
+        Of several images, the least advanced of those that have begun counts. With `preview`, its next step renders one,
+        which a later call gets.
+        """
         ...
 
     async def memory(self) -> list[MemoryUse]:
@@ -62,5 +60,13 @@ class Service(Protocol):
         ...
 
     async def warming_up(self) -> list[str]:
-        """The models that have not generated their warm-up image yet."""
+        """The models that should be up and have not generated their warm-up image yet.
+
+        Raises:
+            ConfigError: a checkpoint cannot follow the defaults that the first config gives its model.
+        """
+        ...
+
+    def config_errors(self) -> list[str]:
+        """What is wrong with the config in force, and why the latest change is refused. A line for each mistake."""
         ...

@@ -77,7 +77,15 @@ class Ingress:
             config = self._live.read(user_config).with_default_model(self.models[0])
             self._check(config)
             self._limiter.share = 1 / serve_state.count_replicas()
-            app = await asyncio.to_thread(create_app, self, config, self._limiter, self._secret, self._provider)
+            app = await asyncio.to_thread(
+                create_app,
+                self,
+                config,
+                limiter=self._limiter,
+                secret=self._secret,
+                provider=self._provider,
+                server_sends_request_id=True,
+            )
         except ConfigError as error:
             self._live.refuse(error)
             return

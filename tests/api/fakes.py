@@ -50,6 +50,7 @@ class FakeService:
         self.error: Exception | None = None
         self.late_error: Exception | None = None
         self.missing: list[str] = []
+        self.mistakes: list[str] = []
         self.closed = 0
         self.records: list[AccessRecord] = []
 
@@ -95,7 +96,7 @@ class FakeService:
     async def memory(self) -> list[MemoryUse]:
         return self.machines
 
-    async def progress_of(self, task: str, owner: str) -> Queued | Progress | None:
+    async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         return self.running.get((owner, task))
 
     def count_response(self, record: AccessRecord) -> None:
@@ -104,8 +105,11 @@ class FakeService:
     async def warming_up(self) -> list[str]:
         return self.missing
 
+    def config_errors(self) -> list[str]:
+        return self.mistakes
+
 
 def fake_app(**config: Any) -> tuple[TestClient, FakeService]:
     """The whole HTTP application over a fake service; `config` changes parts of the ingress' config."""
     service = FakeService(IngressConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **config}))
-    return TestClient(create_app(service, "secret"), raise_server_exceptions=False), service
+    return TestClient(create_app(service, service.config, secret="secret"), raise_server_exceptions=False), service

@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from serve_app.api.app import create_app
 from serve_app.api.keys import new_key
-from tests.api.fakes import FakeService, fake_app
+from tests.api.fakes import CONFIG, FakeService, fake_app
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -138,7 +138,7 @@ def test_a_client_that_disconnects_before_its_answer_is_499(caplog: pytest.LogCa
 def test_behind_a_server_that_sends_request_ids_its_id_is_logged_and_not_sent_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    client = TestClient(create_app(FakeService(), "secret", server_sends_request_id=True))
+    client = TestClient(create_app(FakeService(), CONFIG, server_sends_request_id=True))
     for request_id in ("abc-3", "an id, as odd as it may be"):
         answer = client.get("/healthz", headers={"X-Request-ID": request_id})
         assert "x-request-id" not in answer.headers

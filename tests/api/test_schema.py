@@ -10,14 +10,14 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from serve_app.api.app import create_app
-from tests.api.fakes import FakeService
+from tests.api.fakes import CONFIG, FakeService
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXAMPLES = 70
 
 FEWEST = 2000
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(FakeService(), "secret"))
+schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(FakeService(), CONFIG))
 
 
 @pytest.fixture(scope="module")
