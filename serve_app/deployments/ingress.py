@@ -23,6 +23,7 @@ from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
+from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.spans import start_tracing
 from serve_app.deployments.tasks import least_advanced
 from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded

@@ -172,10 +172,11 @@ def load_engine(config: ModelConfig) -> "Engine":
     """Load a model and draw its warm-up image. Raises ModelLoadError."""
     # Imported here, not above: torch, diffusers and transformers take seconds, and whoever builds the application
     # imports this module as well.
-    from serve_app.engine.engine import Engine
     from serve_app.models.library_logs import silence_libraries
 
     silence_libraries()
+    from serve_app.engine.engine import Engine
+
     return Engine.load(config, assigned_gpus())
 
 

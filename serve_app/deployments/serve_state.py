@@ -1,4 +1,4 @@
-"""What Serve itself knows of this application: which models are scaled to zero, whether all is up, and at which address."""
+"""What Serve itself knows of this application: what is scaled to zero, whether all is up, and at which address."""
 
 from ray import serve
 from ray.serve import context

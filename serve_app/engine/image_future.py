@@ -16,6 +16,7 @@ class ImageFuture(Future[GeneratedImage]):
     """An image to come.
 
     `cancel()` frees its rows before the next step, and there is no image. `interrupt()` makes the next step the last.
+    `request_preview()` has the next step rendered.
     """
 
     def __init__(self) -> None:
@@ -23,11 +24,21 @@ class ImageFuture(Future[GeneratedImage]):
         self._interrupted = False
         self._settled = False
         self._lock = threading.Lock()
+        self._preview_requested = False
 
     def interrupt(self) -> bool:
         """Make the next step the last: the image is the model's current estimate. False if the future is done."""
         self._interrupted = True
         return not self.done()
+
+    def request_preview(self) -> None:
+        """Ask for one preview, of the next step. From any thread."""
+        self._preview_requested = True
+
+    def take_preview_request(self) -> bool:
+        """Whether `request_preview` was called since the last call of this."""
+        requested, self._preview_requested = self._preview_requested, False
+        return requested
 
     @property
     def is_interrupted(self) -> bool:
