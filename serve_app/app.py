@@ -1,4 +1,4 @@
-"""`build(config)`: from an application's `args` to the deployment graph. The only place where parts are put together."""
+"""`build(config)`: from an application's `args` to the deployment graph. Only here are parts put together."""
 
 import secrets
 from typing import Any

@@ -13,7 +13,7 @@ from serve_app.requests.capabilities import Limits, ModelCapabilities
 from serve_app.requests.params import SamplingParams
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
-MARKED_FOLDERS = {"deployments": "ray", "gpu": "gpu"}
+MARKED_FOLDERS = {"ray": "ray", "gpu": "gpu", "slow": "slow"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,6 +84,11 @@ def suggest(key: str, known: Sequence[str] | Mapping[str, object]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(known)}"
 
 
+def locate(path: str, message: str) -> str:
+    """A message about something at `path`, or about a key below it that the message begins with."""
+    return join(path, message) if OWN_KEY.match(message) else f"{path}: {message}"
+
+
 def join(path: str, key: object) -> str:
     """The path of a key below `path`."""
     return f"{path}.{key}" if path else str(key)
@@ -113,6 +118,6 @@ def _line(key: str, entry: Mapping[str, Any]) -> str:
     limit = LIMITS[kind].format(**context) if kind in LIMITS else limit_of(kind, entry["msg"], context)
     if kind == "value_error" and isinstance(value, Mapping | BaseModel):
         # A section's own validator names the key, and what it got.
-        return join(key, limit) if OWN_KEY.match(limit) else f"{key}: {limit}"
+        return locate(key, limit)
     # A missing key's input is the section around it.
     return f"{key or 'the file'}: {limit}" + ("" if kind == "missing" else f", got {shorten(value)!r}")

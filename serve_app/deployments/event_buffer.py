@@ -10,7 +10,7 @@ EngineEvent = Progress | ResumePoint
 
 
 class EventBuffer:
-    """Coalesced: a slow reader gets the latest event of each kind, but every preview. Made on the reader's event loop."""
+    """Coalesced: a slow reader gets the latest event of each kind, but every preview. Make it on the reader's loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

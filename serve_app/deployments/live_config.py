@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from ray.serve.metrics import Gauge
 
 from serve_app.config import Strict
-from serve_app.config.mistakes import read_config
+from serve_app.config.mistakes import locate, read_config
 from serve_app.errors import ConfigError, NotReady
 
 Config = TypeVar("Config", bound=Strict)
@@ -17,8 +17,8 @@ log = logging.getLogger("darkroom.config")
 class LiveConfig(Generic[Config]):
     """The config in force, and why the latest change was refused.
 
-    The first config must be sound: its mistakes are raised, and Serve refuses the deployment. Later ones are not raised:
-    Serve would replace the replica, and the next one would fail as well. They are logged and counted.
+    Mistakes of the first config are raised, and Serve refuses the deployment. Mistakes of later ones are logged, and a
+    metric shows them: if they were raised, Serve would replace the replica, and the next one would fail as well.
     """
 
     def __init__(self, deployment: str, kind: type[Config]) -> None:
@@ -51,9 +51,11 @@ class LiveConfig(Generic[Config]):
         self._refused.set(0)
 
     def refuse(self, error: ConfigError) -> None:
-        """Keep the config in force; raise the error where there is none."""
+        """Keep the config in force; raise the error where there is none. It gets the key where it names none."""
+        text = str(error)
+        text = text if text.startswith(self._key) else locate(self._key, text)
         if self._current is None:
-            raise error
-        self.refusal = str(error)
+            raise type(error)(text) from error
+        self.refusal = text
         self._refused.set(1)
         log.error("the new config is refused, the earlier one stays in force: %s", self.refusal)

@@ -56,7 +56,7 @@ class ModelQueue:
         entry = self._join(context)
         first, left = asyncio.ensure_future(anext(response)), asyncio.ensure_future(entry.left.wait())
         position: int | None = None
-        event: ReplicaEvent | None = None
+        finished = False
         try:
             while not first.done() and not left.done():
                 await asyncio.wait([first, left], timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -66,13 +66,14 @@ class ModelQueue:
                     yield queued
             if not first.done():
                 raise Cancelled("stopped by its owner")
-            event = first.result()
+            taken = first.result()
             self._take(entry)
-            yield event
+            yield taken
             async for event in response:
+                finished = isinstance(event, GeneratedImage)
                 yield event
         except (asyncio.CancelledError, GeneratorExit, Cancelled):
-            if not isinstance(event, GeneratedImage):
+            if not finished:
                 response.cancel()
             raise
         finally:

@@ -99,9 +99,8 @@ class ModelReplica:
         """
         context = context or CallerContext()
         buffer = EventBuffer()
-        on_progress = buffer.put if context.progress or context.previews else None
         queued = self._engine.queue()
-        future = await self._submit(request, context, on_progress, buffer.put, resume_from)
+        future = await self._submit(request, context, buffer, resume_from)
         image = asyncio.wrap_future(future)
         image.add_done_callback(buffer.close)
         try:
@@ -120,12 +119,18 @@ class ModelReplica:
         finally:
             future.cancel()
 
-    async def _submit(self, *arguments: Any) -> "ImageFuture":
+    async def _submit(
+        self, request: GenerationRequest, context: CallerContext, buffer: EventBuffer, resume_from: ResumePoint | None
+    ) -> "ImageFuture":
         """Submit to the engine in use, also where it changes meanwhile."""
+        from serve_app.engine.passes import Callbacks  # it imports torch: see `load_engine`
+
+        watched = context.progress or context.previews > 0
+        callbacks = Callbacks(on_progress=buffer.put if watched else None, on_resume_point=buffer.put)
         while True:
             engine = self._engine
             try:
-                return await off_the_loop(partial(engine.submit, *arguments))
+                return await off_the_loop(partial(engine.submit, request, context, callbacks, resume_from))
             except NotReady:
                 if engine is self._engine:
                     raise

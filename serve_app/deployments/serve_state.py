@@ -1,5 +1,7 @@
 """What Serve itself knows of this application: what is scaled to zero, whether all is up, and at which address."""
 
+from typing import Any
+
 from ray import serve
 from ray.serve import context
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
@@ -37,7 +39,8 @@ def is_first_replica() -> bool:
 
 def find_url() -> str:
     """Where callers on this machine reach the application."""
-    options = context._get_global_client().http_config
+    client: Any = context._get_global_client()
+    options = client.http_config
     host = options.host if options.host not in (None, "", "0.0.0.0", "::") else "127.0.0.1"
     scheme = "https" if options.ssl_certfile else "http"
     return f"{scheme}://{host}:{options.port}"

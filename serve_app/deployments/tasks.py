@@ -45,8 +45,10 @@ class Tasks:
         """Remember how far an image is. Its latest preview stays."""
         for image in self._find(context.task, context.owner):
             if image.future is future:
-                before = image.progress.preview if isinstance(image.progress, Progress) else None
-                image.progress = progress if progress.preview else replace(progress, preview=before)
+                # A preview takes a moment to decode: later steps may have been noted before it.
+                before = image.progress if isinstance(image.progress, Progress) else progress
+                latest = max(progress, before, key=fraction)
+                image.progress = replace(latest, preview=progress.preview or before.preview)
 
     def progress_of(self, name: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """How far the least advanced image is, of those that have begun. None where there is no such task.

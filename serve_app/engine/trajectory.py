@@ -178,7 +178,8 @@ class Trajectory:
         """Take the next step's `state`. What a mask keeps is put back, with the noise of that step."""
         last = self.step_index + 1 == self.table.num_model_calls
         self.interrupted = self.pass_.future.is_interrupted and not last
-        estimate = self.interrupted or self.pass_.previews_at(self.step_index + 1)
+        previewed = self.pass_.previews_at(self.step_index + 1) or self.pass_.future.take_preview_request()
+        estimate = self.interrupted or previewed
         self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if estimate else None
         self.state = state[: self.table.num_slots]
         self.step_index += 1

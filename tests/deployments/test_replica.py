@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from serve_app.deployments.replica import ModelReplica
+from serve_app.engine.engine import Engine
 from serve_app.engine.image_future import ImageFuture
-from serve_app.errors import Cancelled, InvalidRequest
+from serve_app.errors import Cancelled, ConfigError, InvalidRequest, ModelLoadError, NotReady
 from serve_app.requests.events import GeneratedImage, Progress, Queued
 from serve_app.requests.request import CallerContext
 from tests.compare_images import pixels
@@ -22,9 +23,14 @@ from tests.engine.tiny_requests import request
 
 @pytest.fixture(scope="module")
 def replica(tiny_sd: Path) -> Iterator[ModelReplica]:
-    found = ModelReplica(tiny_config(tiny_sd))
+    found = ModelReplica()
+    asyncio.run(found.reconfigure(user_config(tiny_sd)))
     yield found
     found.__del__()
+
+
+def user_config(source: Path, **changes: Any) -> dict[str, Any]:
+    return {**tiny_config(source).model_dump(), **changes}
 
 
 def test_progress_then_the_image(replica: ModelReplica, tiny_sd: Path) -> None:
@@ -58,7 +64,7 @@ def test_closing_the_stream_frees_the_rows(replica: ModelReplica, tiny_sd: Path)
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(leave(), 30))
-    assert replica._engine.counters.cancelled == 1
+    assert replica.counters().cancelled == 1
     asyncio.run(replica.check_health())
 
 
@@ -77,12 +83,12 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
 ) -> None:
     entered, go = threading.Event(), threading.Event()
     futures: list[ImageFuture] = []
-    submit = replica._engine.submit
+    submit = Engine.submit
 
-    def slow_submit(*arguments: Any) -> ImageFuture:
+    def slow_submit(engine: Engine, *arguments: Any) -> ImageFuture:
         entered.set()
         assert go.wait(30)
-        futures.append(submit(*arguments))
+        futures.append(submit(engine, *arguments))
         return futures[0]
 
     async def leave() -> None:
@@ -96,7 +102,7 @@ def test_leaving_while_the_request_is_submitted_cancels_it(
         while not futures or not futures[0].cancelled():
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(replica._engine, "submit", slow_submit)
+    monkeypatch.setattr(Engine, "submit", slow_submit)
     asyncio.run(asyncio.wait_for(leave(), 30))
 
 
@@ -139,3 +145,59 @@ def test_a_task_that_is_cut_short_gives_the_picture_as_far_as_it_is(replica: Mod
     assert pixels(image).shape == (64, 64, 3)
     assert told[-1].step < 100
     assert replica.counters().rows_in_flight == 0
+
+
+def test_previews_are_rendered_only_for_whoever_asks(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def run(polls: int) -> int:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        previews, context = 0, CallerContext(task="mine", owner="me", progress=True)
+        async for event in replica.generate(asked, context):
+            previews += isinstance(event, Progress) and event.preview is not None
+            if polls and isinstance(event, Progress) and event.step > 5:
+                polls -= 1
+                await replica.progress_of("mine", "me", preview=True)
+        return previews
+
+    assert asyncio.run(asyncio.wait_for(run(0), 60)) == 0
+    assert asyncio.run(asyncio.wait_for(run(1), 60)) == 1
+    assert 1 <= asyncio.run(asyncio.wait_for(run(3), 60)) <= 3
+
+
+def test_the_first_config_must_be_sound_and_its_model_loadable(tiny_sd: Path) -> None:
+    replica = ModelReplica("sd15")
+    with pytest.raises(ConfigError, match=r"deployments.model-sd15.user_config.source: must be given"):
+        asyncio.run(replica.reconfigure({}))
+    with pytest.raises(ModelLoadError, match=r"deployments.model-sd15.user_config.source: /no/such/model does not"):
+        asyncio.run(replica.reconfigure(user_config(Path("/no/such/model"))))
+    with pytest.raises(NotReady, match="no model is loaded"):
+        asyncio.run(replica.check_health())
+    replica.__del__()
+
+
+def test_a_later_config_changes_the_model_while_images_are_drawn(
+    tiny_sd: Path, tiny_sd_v: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = Path("/no/such/model")
+
+    async def run() -> None:
+        replica = ModelReplica("sd15")
+        await replica.reconfigure(user_config(tiny_sd))
+        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        async with aclosing(replica.generate(asked)) as events:  # pyright: ignore
+            await anext(events)
+            mistakes = {"sourc: is not a key": {"sourc": "x"}, str(missing): user_config(missing)}
+            for message, wrong in mistakes.items():
+                await replica.reconfigure(wrong)
+                while message not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert (await replica.capabilities()).source == str(tiny_sd), "refused, and the earlier one kept"
+            await replica.reconfigure(user_config(tiny_sd_v))
+            while (await replica.capabilities()).source != str(tiny_sd_v):
+                await asyncio.sleep(0.01)
+            left = [event async for event in events]
+            assert isinstance(left[-1], GeneratedImage), "the old model ends what it has begun"
+        assert [event async for event in replica.generate(asked)][-1]
+        await replica.check_health()
+        replica.__del__()
+
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -27,7 +27,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
         """How far the caller's latest request without a task id is."""
-        found = await dispatcher.service.progress_of(LATEST, caller_of(request.scope).name)
+        owner = caller_of(request.scope).name
+        found = await dispatcher.service.progress_of(LATEST, owner, preview=not skip_current_image)
         if found is None:
             return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
         if isinstance(found, Queued):
@@ -42,7 +43,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/internal/progress")
     async def task_progress(body: TaskProgressBody, request: Request) -> TaskProgressResponse:
         """How far a task of the caller's is, by its `force_task_id`."""
-        found = await dispatcher.service.progress_of(body.id_task, caller_of(request.scope).name)
+        owner = caller_of(request.scope).name
+        found = await dispatcher.service.progress_of(body.id_task, owner, preview=body.live_preview)
         if found is None:
             return TaskProgressResponse(active=False, queued=False, completed=True)
         if isinstance(found, Queued):

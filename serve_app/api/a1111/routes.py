@@ -18,8 +18,6 @@ from serve_app.api.middleware.auth import caller_of
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 
-PREVIEWS = 6
-
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
@@ -50,7 +48,7 @@ async def a1111_response(
 ) -> A1111ImagesResponse:
     """Draw, and answer as AUTOMATIC1111 does."""
     requests = await dispatcher.resolve(params)
-    context = CallerContext(task=body.force_task_id or LATEST, progress=True, previews=PREVIEWS)
+    context = CallerContext(task=body.force_task_id or LATEST, progress=True)
     images = await collect_images(dispatcher.generate(caller_of(request.scope), requests, context))
     requests = [requests[index] for index in images]
     echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)

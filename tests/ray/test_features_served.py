@@ -10,8 +10,9 @@ from PIL import Image
 
 from tests.checkpoints import save_safety_checker
 from tests.compare_images import pixels
-from tests.deployments.conftest import Deploy, tiny_model
 from tests.models.lora_files import save_lora
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 from tests.sample_images import as_file, half_mask, photo
 
 
@@ -22,7 +23,7 @@ def send(image: Image.Image) -> str:
 def test_images_and_loras_come_with_the_body(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
     lora = save_lora(tiny_sd, tmp_path / "style.safetensors", 0, "diffusers")
     model = tiny_model(tiny_sd, loras={"style": str(lora)})
-    client = deploy({"default_model": "tiny", "models": {"tiny": model}})
+    client = deploy(application({"tiny": model}))
     body: dict[str, Any] = {"prompt": "a cat", "seed": 1}
     variants = [
         {},
@@ -49,9 +50,16 @@ def test_images_and_loras_come_with_the_body(deploy: Deploy, tiny_sd: Path, tmp_
 
 
 def test_one_safety_checker_serves_models_of_unlike_policies(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
-    models = {policy: tiny_model(tiny_sd, safety=policy) for policy in ("flag", "blur", "refuse")}
-    safety = {"checker": str(save_safety_checker(tmp_path, flags=True)), "device": "cpu", "num_gpus": 0.1}
-    client = deploy({"default_model": "flag", "models": models, "safety": safety})
+    models = {policy: tiny_model(tiny_sd) for policy in ("flag", "blur", "refuse")}
+    safety = {"checker": str(save_safety_checker(tmp_path, flags=True)), "device": "cpu"}
+    client = deploy(
+        application(
+            models,
+            settings={policy: {"safety": policy} for policy in models},
+            safety=safety,
+            args={"safety": {"num_cpus": 0.5, "num_gpus": 0.1}},
+        )
+    )
     answers = {policy: client.post("/txt2img/", json={"prompt": "x", "seed": 3, "model": policy}) for policy in models}
     assert answers["flag"].headers["x-content-flagged"] == "true"
     assert answers["blur"].headers["x-content-flagged"] == "true"

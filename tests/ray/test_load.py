@@ -5,11 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deployments.test_clients import served  # noqa: F401  # the same server
 from tests.test_readme import ROOT
 
 
-def test_a_short_round_has_no_failures(served: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_short_round_has_no_failures(served: str, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "locust", "-f", str(ROOT / "tests" / "load" / "locustfile.py"), "--headless"),
         *("--host", served, "-u", "4", "-r", "4", "-t", "12s", "-s", "30", "--json"),

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from tests.compare_images import named_background
-from tests.deployments.conftest import free_port
+from tests.ray.conftest import free_port
 from tests.test_readme import ROOT, blocks
 
 START_SECONDS = 180

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import httpx
 
-from tests.deployments.conftest import Deploy, tiny_model
 from tests.engine.test_pictures import claim_size
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 
 
 def test_bombs_and_trickles_are_refused_while_others_are_served(deploy: Deploy, tiny_sd: Path) -> None:
     ingress = {"max_body_bytes": 1024 * 1024, "body_timeout_s": 2.0}
-    client = deploy({"default_model": "t", "models": {"t": tiny_model(tiny_sd)}, "ingress": ingress})
+    client = deploy(application({"t": tiny_model(tiny_sd)}, ingress=ingress))
     served: list[int] = []
     stop = threading.Event()
 
@@ -74,8 +75,8 @@ def test_two_greedy_tenants_are_held_while_a_modest_one_is_served(
     keys = {name: new_key(name) for name in ("greedy", "greedier", "modest")}
     lines = [{**json.loads(line), "concurrency": 2} for _, line in keys.values()]
     (tmp_path / "keys.json").write_text(json.dumps(lines))
-    args = {"default_model": "t", "models": {"t": tiny_model(tiny_sd)}, "keys": {"file": str(tmp_path / "keys.json")}}
-    client = deploy(args)
+    keys_file = {"file": str(tmp_path / "keys.json")}
+    client = deploy(application({"t": tiny_model(tiny_sd)}, ingress={"keys": keys_file}))
     statuses: list[int] = []
 
     def flood(name: str) -> None:

@@ -14,13 +14,10 @@ from PIL import Image
 from ray import serve
 
 from serve_app.engine.denoise_loop import EngineCounters
-from tests.deployments.conftest import Deploy, tiny_model
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 
 SLOW = {"prompt": "a cat", "num_inference_steps": 140, "seed": 1, "sampler": "heun"}
-
-
-def app_args(**models: object) -> dict[str, object]:
-    return {"default_model": next(iter(models)), "models": models}
 
 
 def counters(model: str) -> EngineCounters:
@@ -45,7 +42,7 @@ def wait_until(condition: object, seconds: float = 30) -> None:
 
 
 def test_the_talks_request_is_answered_with_a_png_of_the_asked_size(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy({**app_args(tiny=tiny_model(tiny_sd)), "ingress": {"max_body_bytes": 64 * 1024}})
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}, ingress={"max_body_bytes": 64 * 1024}))
     body = {
         "prompt": "A potrait of a man , comic styled, detailed hair, smiling face",
         "negative_prompt": "nsfw, bad eyes, bad teeth",
@@ -70,7 +67,7 @@ def test_the_talks_request_is_answered_with_a_png_of_the_asked_size(deploy: Depl
         assert image.size == (512, 512)
         assert f"Seed: {answer.headers['x-seed']}" in image.text["parameters"]  # type: ignore[attr-defined]
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok", "config_errors": []}
     assert "/static-offline-docs/" in client.get("/docs").text
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
     for bad, field in (({**body, "width": 0}, "width"), ({**body, "steps": 5}, "steps")):
@@ -83,8 +80,14 @@ def test_the_talks_request_is_answered_with_a_png_of_the_asked_size(deploy: Depl
 def test_fractional_gpus_share_one_gpu_and_two_models_are_served_side_by_side(
     deploy: Deploy, tiny_sd: Path, tiny_sd_v: Path
 ) -> None:
-    share = {"num_gpus": 0.5, "num_cpus": 0.5, "autoscaling": {"min_replicas": 2, "max_replicas": 2}}
-    client = deploy(app_args(a=tiny_model(tiny_sd, replicas=share), b=tiny_model(tiny_sd_v, replicas=share)))
+    share = {"num_gpus": 0.5, "num_cpus": 0.5}
+    client = deploy(
+        application(
+            {"a": tiny_model(tiny_sd), "b": tiny_model(tiny_sd_v)},
+            args={"models": {"a": share, "b": share}},
+            options={"model-a": {"num_replicas": 2}, "model-b": {"num_replicas": 2}},
+        )
+    )
     assert ray.available_resources().get("GPU", 0) == 0
     pictures = {
         model: client.post("/txt2img/", json={"prompt": "x", "seed": 1, "model": model}).content for model in "ab"
@@ -93,7 +96,7 @@ def test_fractional_gpus_share_one_gpu_and_two_models_are_served_side_by_side(
 
 
 def test_a_client_that_hangs_up_frees_its_rows(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy(app_args(tiny=tiny_model(tiny_sd, engine={"max_rows": 2})))
+    client = deploy(application({"tiny": tiny_model(tiny_sd, engine={"max_rows": 2})}))
     client.post("/txt2img/", json={"prompt": "warm"})
 
     def impatient(seed: int) -> bool:
@@ -110,8 +113,14 @@ def test_a_client_that_hangs_up_frees_its_rows(deploy: Deploy, tiny_sd: Path) ->
 
 
 def test_a_full_queue_answers_429_with_retry_after(deploy: Deploy, tiny_sd: Path) -> None:
-    tight = {"max_ongoing_requests": 1, "max_queued_requests": 1, "retry_after_s": 7}
-    client = deploy(app_args(tiny=tiny_model(tiny_sd, replicas=tight)))
+    tight = {"max_ongoing_requests": 1, "max_queued_requests": 1}
+    client = deploy(
+        application(
+            {"tiny": tiny_model(tiny_sd)},
+            settings={"tiny": {"retry_after_s": 7}},
+            options={"model-tiny": tight},
+        )
+    )
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda seed: client.post("/txt2img/", json={**SLOW, "seed": seed}), range(12)))
     statuses = [answer.status_code for answer in answers]
@@ -122,9 +131,8 @@ def test_a_full_queue_answers_429_with_retry_after(deploy: Deploy, tiny_sd: Path
 
 
 def test_an_image_survives_the_death_of_its_replica(deploy: Deploy, tiny_sd: Path) -> None:
-    share = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}}
     engine = {"max_rows": 8, "resume_interval_s": 0.02}
-    client = deploy(app_args(tiny=tiny_model(tiny_sd, replicas=share, engine=engine)))
+    client = deploy(application({"tiny": tiny_model(tiny_sd, engine=engine)}))
     body = {**SLOW, "width": 128, "height": 128}
     warm = counters("tiny").steps
     undisturbed = client.post("/txt2img/", json=body)
@@ -142,7 +150,7 @@ def test_an_image_survives_the_death_of_its_replica(deploy: Deploy, tiny_sd: Pat
 
 
 def test_images_in_flight_are_finished_when_the_app_is_deleted(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy(app_args(tiny=tiny_model(tiny_sd)))
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}))
     client.post("/txt2img/", json={"prompt": "warm"})
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(client.post, "/txt2img/", json={**SLOW, "seed": seed}) for seed in range(4)]
@@ -152,14 +160,12 @@ def test_images_in_flight_are_finished_when_the_app_is_deleted(deploy: Deploy, t
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_start_with_its_path(deploy: Deploy) -> None:
-    with pytest.raises(RuntimeError, match="Deploying application darkroom failed"):
-        deploy(app_args(tiny=tiny_model(Path("/no/such/model"))))
-    details = serve.status().applications["darkroom"].deployments["model-tiny"].message
-    assert "source: /no/such/model is not there: give a diffusers directory" in details
+    with pytest.raises(RuntimeError, match="source: /no/such/model does not exist: give a diffusers directory"):
+        deploy(application({"tiny": tiny_model("/no/such/model")}))
 
 
 def test_what_only_the_replica_can_refuse_is_a_422_all_the_same(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy(app_args(tiny=tiny_model(tiny_sd)))
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}))
     answer = client.post("/txt2img/", json={"prompt": "x", "sampler": "lcm", "num_inference_steps": 100})
     assert answer.status_code == 422
     assert answer.json()["error"]["field"] == "num_inference_steps"

@@ -12,8 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.deployments.conftest import free_port
-from tests.deployments.test_clients import served  # noqa: F401  # the same server
+from tests.ray.conftest import free_port
 from tests.test_readme import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -47,12 +46,12 @@ def client(request: pytest.FixtureRequest) -> Command:
     return python if request.param == "python" else request.getfixturevalue("go")
 
 
-def test_the_talks_fixed_prompt(served: str, client: Command, tmp_path: Path) -> None:  # noqa: F811
+def test_the_talks_fixed_prompt(served: str, client: Command, tmp_path: Path) -> None:
     subprocess.run([*client("fixed"), f"{served}/txt2img/"], cwd=tmp_path, check=True, timeout=120)
     assert Image.open(tmp_path / "output.png").size == (512, 512)
 
 
-def test_the_talks_proxy(served: str, client: Command) -> None:  # noqa: F811
+def test_the_talks_proxy(served: str, client: Command) -> None:
     port = free_port()
     address = f"127.0.0.1:{port}"
     command = client("proxy")
@@ -75,7 +74,7 @@ def test_the_talks_proxy(served: str, client: Command) -> None:  # noqa: F811
         proxy.wait(10)
 
 
-def test_the_talks_bounded_queue(served: str, client: Command) -> None:  # noqa: F811
+def test_the_talks_bounded_queue(served: str, client: Command) -> None:
     command = [*client("queue"), f"{served}/txt2img/", "120"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout.split("\n")
     drawn = [line for line in lines if line.endswith(" bytes")]
@@ -85,7 +84,7 @@ def test_the_talks_bounded_queue(served: str, client: Command) -> None:  # noqa:
     assert full
 
 
-def test_the_node_package(served: str, tmp_path: Path) -> None:  # noqa: F811
+def test_the_node_package(served: str, tmp_path: Path) -> None:
     if shutil.which("npm") is None:
         pytest.skip("no npm")
     shutil.copy(EXAMPLES / "node" / "openai.mjs", tmp_path)

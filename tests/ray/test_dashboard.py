@@ -14,7 +14,8 @@ import pytest
 import ray
 import yaml
 
-from tests.deployments.conftest import Deploy, free_port, tiny_model
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy, free_port
 
 MONITORING = Path(__file__).parents[2] / "k8s" / "monitoring"
 WINDOW = re.compile(r"\[\d+m\]")
@@ -64,8 +65,8 @@ def prometheus(base_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_every_panel_and_every_rule_finds_its_metrics(prometheus: str, deploy: Deploy, tiny_sd: Path) -> None:
-    model = tiny_model(tiny_sd, replicas={"max_ongoing_requests": 1, "max_queued_requests": 1})
-    client = deploy({"default_model": "tiny", "models": {"tiny": model}})
+    short = {"max_ongoing_requests": 1, "max_queued_requests": 1}
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}, options={"model-tiny": short}))
     missing = queries()
     stop = threading.Event()
 

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.deployments.conftest import Deploy, tiny_model
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 
 WAIT_SECONDS = 20
 SLOW = {"prompt": "x", "num_inference_steps": 140, "sampler": "heun", "width": 256, "height": 256}
@@ -29,7 +30,7 @@ def logged(ray_logs: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str
 
 
 def test_one_request_id_goes_out_and_it_is_the_logged_one(deploy: Deploy, tiny_sd: Path, ray_logs: Path) -> None:
-    client = deploy({"default_model": "t", "models": {"t": tiny_model(tiny_sd)}})
+    client = deploy(application({"t": tiny_model(tiny_sd)}))
     drawn = client.post("/txt2img/", json={"prompt": "x", "seed": 987})
     refused = client.get("/v1/images/none")
     named = client.get("/healthz", headers={"X-Request-ID": "order-8"})
@@ -43,7 +44,7 @@ def test_one_request_id_goes_out_and_it_is_the_logged_one(deploy: Deploy, tiny_s
 
 
 def test_a_client_that_hangs_up_is_logged_as_499(deploy: Deploy, tiny_sd: Path, ray_logs: Path) -> None:
-    client = deploy({"default_model": "t", "models": {"t": tiny_model(tiny_sd)}})
+    client = deploy(application({"t": tiny_model(tiny_sd)}))
     client.post("/txt2img/", json={"prompt": "warm"})
     with pytest.raises(httpx.ReadTimeout):
         client.post("/txt2img/", json=SLOW, headers={"X-Request-ID": "hung-up"}, timeout=0.5)

@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,10 @@ import webuiapi
 from PIL import Image
 
 from tests.compare_images import pixels
-from tests.deployments.conftest import Deploy
-from tests.deployments.test_serving import counters, rows_in_flight, wait_until
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
+from tests.ray.test_serving import counters, rows_in_flight, wait_until
 from tests.sample_images import as_file, half_mask, photo
-
-
-@pytest.fixture(scope="module")
-def served(base_url: str) -> Iterator[str]:
-    """The built-in model, its steps few, with a preset."""
-    from ray import serve
-
-    from serve_app.app import build
-    from serve_app.config import AppConfig
-
-    model = {
-        "source": "builtin:emoji",
-        "native_size": 128,
-        "cpu_threads": 1,
-        "defaults": {"num_inference_steps": 4, "guidance_scale": 4.0},
-        "engine": {"max_rows": 8},
-    }
-    preset = {"prompt": "{subject} on a blue background"}
-    args = {"default_model": "emoji", "models": {"emoji": model}, "presets": {"on-blue": preset}}
-    serve.run(build(AppConfig.model_validate(args)), name="darkroom", route_prefix="/")
-    yield base_url
-    serve.delete("darkroom")
 
 
 def decoded(item: Any) -> Any:
@@ -186,10 +164,7 @@ def test_whoever_hangs_up_frees_their_rows(served: str, path: str, fields: dict[
 
 
 def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd: Path) -> None:
-    from tests.deployments.conftest import tiny_model
-
-    model = tiny_model(tiny_sd, replicas={"max_ongoing_requests": 1})
-    client = deploy({"default_model": "t", "models": {"t": model}})
+    client = deploy(application({"t": tiny_model(tiny_sd)}, options={"model-t": {"max_ongoing_requests": 1}}))
     long = {"prompt": "x", "num_inference_steps": 150, "sampler": "heun", "width": 128, "height": 128}
     events = {"Accept": "text/event-stream"}
     with (
@@ -211,12 +186,11 @@ def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd:
 
 def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: Path) -> None:
     from serve_app.api.keys import new_key
-    from tests.deployments.conftest import tiny_model
 
     key, line = new_key("alice")
     (tmp_path / "keys.json").write_text(f"[{line}]")
-    args = {"default_model": "t", "models": {"t": tiny_model(tiny_sd)}, "keys": {"file": str(tmp_path / "keys.json")}}
-    client = deploy(args)
+    keys = {"file": str(tmp_path / "keys.json")}
+    client = deploy(application({"t": tiny_model(tiny_sd)}, ingress={"keys": keys}))
     assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 401
     authorized = openai.OpenAI(base_url=str(client.base_url.join("/v1")), api_key=key, max_retries=0)
     assert decoded((authorized.images.generate(model="t", prompt="x").data or [])[0]).shape == (64, 64, 3)

@@ -8,7 +8,8 @@ import httpx
 import pytest
 import ray
 
-from tests.deployments.conftest import Deploy, tiny_model
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 
 EXPECTED = {
     "ray_darkroom_images_total",
@@ -39,7 +40,7 @@ def total(page: str, name: str, label: str) -> float:
 
 
 def test_images_steps_and_refusals_are_counted(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy({"default_model": "counted", "models": {"counted": tiny_model(tiny_sd)}})
+    client = deploy(application({"counted": tiny_model(tiny_sd)}))
     for seed in range(3):
         body = {"prompt": "x", "seed": seed, "num_inference_steps": 30}
         assert client.post("/txt2img/", json=body).status_code == 200

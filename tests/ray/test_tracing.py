@@ -10,7 +10,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.deployments.conftest import Deploy, tiny_model
+from tests.ray.apps import application, tiny_model
+from tests.ray.conftest import Deploy
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 WAIT_SECONDS = 30
@@ -63,8 +64,7 @@ def attributes(span: Span) -> dict[str, object]:
 
 
 def test_a_trace_reaches_from_the_request_to_every_step(deploy: Deploy, collector: Collector, tiny_sd: Path) -> None:
-    args = {"default_model": "tiny", "models": {"tiny": tiny_model(tiny_sd)}, "tracing": {"endpoint": collector.url}}
-    client = deploy(args)
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}, args={"tracing": {"endpoint": collector.url}}))
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-ID": "order-7"}
     body = {"prompt": "a secret cat", "num_inference_steps": 6, "sampler": "euler"}
     assert client.post("/txt2img/", json=body, headers=headers).status_code == 200
@@ -88,7 +88,7 @@ def test_a_trace_reaches_from_the_request_to_every_step(deploy: Deploy, collecto
 
 def test_only_a_sample_is_traced(deploy: Deploy, collector: Collector, tiny_sd: Path) -> None:
     tracing = {"endpoint": collector.url, "sample_ratio": 0}
-    client = deploy({"default_model": "tiny", "models": {"tiny": tiny_model(tiny_sd)}, "tracing": tracing})
+    client = deploy(application({"tiny": tiny_model(tiny_sd)}, args={"tracing": tracing}))
     assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     assert client.post("/txt2img/", json={"prompt": "x"}, headers=headers).status_code == 200
