@@ -17,6 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS, STOP_SECONDS = 300, 30
+DEPLOYMENTS = ("ingress", "model-emoji")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def free_port() -> int:
 
 @contextmanager
 def run_contenders(model: dict[str, Any], folder: Path) -> Iterator[list[Contender]]:
-    """All of them, ready; `model` is Darkroom's model config, logs and converted weights go into `folder`.
+    """All of them, ready. `model` is the `user_config` of Darkroom's model; logs and converted weights go to `folder`.
 
     Darkroom and the `@serve.batch` peer are two applications of one Ray cluster, which is started here.
     """
@@ -86,7 +87,10 @@ def serve_config(model: dict[str, Any], port: int) -> dict[str, Any]:
     """Darkroom as `configs/local.yaml` has it, with this model, and the peer beside it."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text())
     config["http_options"]["port"] = port
-    config["applications"][0]["args"]["models"] = {"emoji": model}
+    application = config["applications"][0]
+    ingress, replicas = ({one["name"]: one for one in application["deployments"]}[name] for name in DEPLOYMENTS)
+    ingress["user_config"]["models"]["emoji"]["limits"] = {"max_pixels": model["native_size"] ** 2}
+    replicas |= {"max_ongoing_requests": 64, "max_queued_requests": 1000, "user_config": model}
     peer = {"name": "batch", "route_prefix": "/batch", "import_path": "benchmarks.peers.ray_batch:build"}
     config["applications"].append({**peer, "args": {"source": model["source"]}})
     return config

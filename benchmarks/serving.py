@@ -31,9 +31,8 @@ WORKLOADS: Mapping[str, tuple[int, ...]] = {"mixed": SIZES, "64 px": (64,), "128
 
 ARRIVALS: tuple[Arrivals, ...] = ("poisson", "gamma")
 # Above its native size a model draws at that size and enlarges, which the peers do not: here all is drawn as asked.
-MODEL = {"source": "builtin:emoji", "native_size": 256, "limits": {"max_pixels": 256 * 256}}
+MODEL = {"source": "builtin:emoji", "native_size": 256}
 MODEL |= {"engine": {"max_rows": 32}}
-MODEL |= {"replicas": {"num_cpus": 0.5, "max_ongoing_requests": 64, "max_queued_requests": 1000}}
 
 WARM_UPS = 2
 """Bare draws before the first that counts: a process's first ones take several times as long."""

@@ -1,6 +1,7 @@
 """`build(config)`: from an application's `args` to the deployment graph. Only here are parts put together."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -13,6 +14,20 @@ from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.safety_replica import SafetyReplica
 from serve_app.errors import ConfigError
+
+MODEL_OPTIONS: Mapping[str, Any] = {
+    "num_replicas": 1,
+    "max_ongoing_requests": 16,
+    "max_queued_requests": 100,
+    "graceful_shutdown_timeout_s": 120,
+    "health_check_period_s": 10,
+    "health_check_timeout_s": 30,
+}
+"""Serve's options of a model's deployment, where the config file gives none.
+
+`max_ongoing_requests` is about two batches, so that the backlog stays in the router, where new replicas can take it.
+What waits there beyond `max_queued_requests` is answered with 429.
+"""
 
 
 def build(config: AppConfig) -> Application:
@@ -42,19 +57,10 @@ def build(config: AppConfig) -> Application:
 
 
 def deploy_model(name: str, placement: Placement, tracing: TracingConfig | None) -> Application:
-    """One model's deployment.
-
-    `max_ongoing_requests` is about two batches, so that the backlog stays in the router, where new replicas can take
-    it. What waits there beyond `max_queued_requests` is answered with 429.
-    """
+    """One model's deployment."""
     deployment = serve.deployment(
         name=deployment_of(name),
-        num_replicas=1,
-        max_ongoing_requests=16,
-        max_queued_requests=100,
-        graceful_shutdown_timeout_s=120,
-        health_check_period_s=10,
-        health_check_timeout_s=30,
+        **MODEL_OPTIONS,
         max_constructor_retry_count=2,
         user_config={},
         ray_actor_options=resources(placement),

@@ -1,106 +1,182 @@
 """The configuration refuses what it does not understand; the configs we ship are understood by Ray and by us."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import build
-from serve_app.config import AppConfig, count_gpus
+from serve_app.config import AppConfig, IngressConfig, ModelConfig, SafetyConfig, Strict
+from serve_app.config.gpus import count_gpus
+from serve_app.config.mistakes import find_mistakes, find_unknown_keys
+from serve_app.config.serve_file import find_application_mistakes, read_application, read_serve_file
 from serve_app.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
 
 
-def args(**model: Any) -> dict[str, Any]:
-    return {"default_model": "m", "models": {"m": {"source": "builtin:emoji", "native_size": 128, **model}}}
-
-
-def path_of(error: ValidationError) -> str:
-    return ".".join(str(part) for part in error.errors()[0]["loc"])
-
-
 @pytest.mark.parametrize(
-    ("change", "path"),
+    ("kind", "values", "mistakes"),
     [
-        ({"sourc": "x"}, "models.m.sourc"),
-        ({"engine": {"max_rowss": 3}}, "models.m.engine.max_rowss"),
-        ({"engine": {"max_rows": 0}}, "models.m.engine.max_rows"),
-        ({"replicas": {"num_gpus": 1.5}}, "models.m.replicas"),
-        ({"replicas": {"num_gpus": -1}}, "models.m.replicas.num_gpus"),
-        ({"replicas": {"autoscaling": {"min_replicas": 3, "max_replicas": 2}}}, "models.m.replicas.autoscaling"),
-        ({"limits": {"min_side": 512, "max_side": 64}}, "models.m.limits"),
-        ({"limits": {"min_guidance_scale": 9, "max_guidance_scale": 1}}, "models.m.limits"),
-        ({"native_size": 100}, "models.m"),
-        ({"dtype": "float8"}, "models.m.dtype"),
-        ({"defaults": {"guidance_scale": float("nan")}}, "models.m.defaults.guidance_scale"),
-    ],
-)
-def test_a_mistake_is_refused_with_its_keys_path(change: dict[str, Any], path: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        AppConfig.model_validate(args(**change))
-    assert path_of(caught.value) == path
-
-
-def test_the_default_model_must_be_one_of_the_models() -> None:
-    with pytest.raises(ValidationError, match="default_model 'x' is none of m"):
-        AppConfig.model_validate({**args(), "default_model": "x"})
-    with pytest.raises(ValidationError, match="models"):
-        AppConfig.model_validate({"default_model": "m", "models": {}})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"defaults": {"sampler": "warp"}}, "models.m.defaults.sampler: must be one of euler"),
-        ({"defaults": {"sampler": "ddim", "scheduler": "karras"}}, "models.m.defaults.scheduler: must be one of auto"),
+        (ModelConfig, {}, ["source: must be given"]),
+        (ModelConfig, {"source": "x", "sourc": "x"}, ["sourc: is not a key; did you mean source?"]),
+        (ModelConfig, {"source": "x", "engine": {"max_rowss": 3}}, ["engine.max_rowss: is not a key; did you mean"]),
+        (ModelConfig, {"source": "x", "engine": {"max_rows": 0}}, ["engine.max_rows: must be greater than 0, got 0"]),
+        (ModelConfig, {"source": "x", "native_size": 100}, ["native_size: must be a multiple of 8, got 100"]),
         (
-            {"defaults": {"num_inference_steps": 200}},
-            "defaults.num_inference_steps: must be between 1 and 150",
+            ModelConfig,
+            {"source": "x", "dtype": "float8"},
+            ["dtype: must be 'auto', 'float32', 'float16' or 'bfloat16'"],
         ),
-        ({"native_size": 4096}, "models.m.native_size: must be between 64 and 2048"),
+        (ModelConfig, {"source": "x", "loras": {"a b": "x"}}, ["loras.a b: must match"]),
+        (
+            IngressConfig,
+            {"models": {"m": {"limits": {"min_side": 512, "max_side": 64}, "defaults": {"guidance_scale": "x"}}}},
+            ["models.m.defaults.guidance_scale: must be a valid number, got 'x'", "models.m.limits"],
+        ),
+        (IngressConfig, {"models": {"m": {"defaults": {"guidance_scale": float("nan")}}}}, ["models.m.defaults.guid"]),
+        (IngressConfig, {"presets": {"p": {"prompt": "{a b}"}}}, ["presets.p.prompt: must have names in its braces"]),
+        (IngressConfig, {"presets": {"p": {}}}, ["presets.p.prompt: must be given"]),
+        (AppConfig, {"models": {}}, ["models: must have at least 1 entry, got {}"]),
+        (AppConfig, {"models": {"m": {"num_gpus": 1.5}}}, ["models.m.num_gpus: must be at most 1 or a whole number"]),
+        (AppConfig, {"models": {"m": {"num_gpus": -1}}}, ["models.m.num_gpus: must be at least 0, got -1"]),
+        (AppConfig, {"models": ["m"]}, ["models: must be keys with values, got ['m']"]),
+        (SafetyConfig, {"max_batch": 1}, ["max_batch: is not a key; did you mean max_batch_size?"]),
     ],
 )
-def test_defaults_that_every_request_would_fall_over_are_refused_at_start(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        build(AppConfig.model_validate(args(**change)))
+def test_each_mistake_is_a_line_with_its_key(kind: type[Strict], values: Any, mistakes: list[str]) -> None:
+    found = find_mistakes(kind, values)
+    assert len(found) == len(mistakes), found
+    for line, mistake in zip(found, mistakes, strict=True):
+        assert line.startswith(mistake)
+
+
+def app(**changes: Any) -> dict[str, Any]:
+    """A sound application of two models, with changes to its deployments' entries by name, or to `args`."""
+    entries: dict[str, Any] = {
+        "ingress": {"user_config": {"default_model": "b"}},
+        "model-a": {"user_config": {"source": "x", "loras": {"style": "y"}}},
+        "model-b": {"user_config": {"source": "x"}},
+    }
+    args = changes.pop("args", {})
+    for name, entry in changes.items():
+        entries[name.replace("_", "-")] = entry
+    deployments = [{"name": name, **entry} for name, entry in entries.items()]
+    models = {"a": {"num_gpus": 0.6}, "b": {"num_gpus": 0.6}}
+    return {"import_path": "serve_app.app:build", "args": {"models": models, **args}, "deployments": deployments}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return app(ingress={"user_config": {"models": {"b": changes}}})
+
+
+@pytest.mark.parametrize(
+    ("application", "mistakes"),
+    [
+        (app(modell_a={}), ["deployments.modell-a: is not a deployment; did you mean model-a?"]),
+        (app(safety={}), ["deployments.safety: is not a deployment; the keys are ingress, model-a, model-b"]),
+        (app(model_a={}), ["deployments.model-a.user_config.source: must be given"]),
+        (app(model_a={"user_config": None}), ["deployments.model-a.user_config.source: must be given"]),
+        (app(args={"gpus": 1}), ["args.gpus: must be at least 2 for the replicas that run at start (1 x model-a 0.6"]),
+        (app(args={"gpus": 2}, model_a={"num_replicas": 2, "user_config": {"source": "x"}}), ["args.gpus: must be"]),
+        (
+            app(args={"gpus": 1}, model_a={"autoscaling_config": {"min_replicas": 0}, "user_config": {"source": "x"}}),
+            [],
+        ),
+        (app(args={"gpus": 1, "safety": {"num_gpus": 0.1}, "models": {"a": {}, "b": {"num_gpus": 0.9}}}), []),
+        (app(ingress={"user_config": {"default_model": "c"}}), ["deployments.ingress.user_config.default_model: must"]),
+        (app(ingress={"user_config": {"aliases": {"d": "c"}}}), ["deployments.ingress.user_config.aliases.d: must be"]),
+        (
+            app(ingress={"user_config": {"presets": {"p": {"prompt": "x", "model": "c"}}}}),
+            ["deployments.ingress.user_"],
+        ),
+        (app(ingress={"num_replicas": 2}), ["deployments.ingress.user_config.results.url: must be storage that all"]),
+        (settings(safety="flag"), ["deployments.ingress.user_config.models.b.safety: must be off without args.safety"]),
+        (
+            settings(defaults={"sampler": "warp", "num_inference_steps": 200}),
+            [
+                "deployments.ingress.user_config.models.b.defaults.sampler: must be one of euler",
+                "deployments.ingress.user_config.models.b.defaults.num_inference_steps: must be between 1 and 150",
+            ],
+        ),
+        (
+            settings(defaults={"sampler": "ddim", "scheduler": "karras"}),
+            ["deployments.ingress.user_config.models.b.defaults.scheduler: must be one of automatic"],
+        ),
+        (
+            app(model_a={"user_config": {"source": "x", "native_size": 4096}}),
+            ["deployments.ingress.user_config.models.a.limits: must allow the model's native size: width must be"],
+        ),
+        (
+            app(ingress={"user_config": {"presets": {"p": {"prompt": "x {y}", "num_images": 90}}}}),
+            ["deployments.ingress.user_config.presets.p.num_images: must be between 1 and 8, got 90"],
+        ),
+        (
+            app(ingress={"user_config": {"presets": {"p": {"prompt": "x", "loras": [{"name": "style"}]}}}}),
+            [],
+        ),
+        (
+            app(ingress={"user_config": {"presets": {"p": {"prompt": "x", "model": "b", "loras": [{"name": "z"}]}}}}),
+            ["deployments.ingress.user_config.presets.p.loras: must be left out"],
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_are_found(application: dict[str, Any], mistakes: list[str]) -> None:
+    found = find_application_mistakes(application)
+    assert len(found) == len(mistakes), found
+    for line, mistake in zip(found, mistakes, strict=True):
+        assert line.startswith(mistake)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    wrong = app(model_a={"user_config": {"sourc": "x"}}, ingress={"user_config": {"kees": {}}}, args={"gpu": 1})
+    with pytest.raises(ConfigError) as caught:
+        read_application(wrong)
+    assert {line.partition(": ")[0] for line in str(caught.value).splitlines()} == {
+        "args.gpu",
+        "deployments.ingress.user_config.kees",
+        "deployments.model-a.user_config.sourc",
+        "deployments.model-a.user_config.source",
+    }
+
+
+def test_a_sound_application_is_read() -> None:
+    config = read_application(app())
+    assert list(config.app.models) == list(config.models) == ["a", "b"]
+    assert config.ingress.default_model == "b"
+    assert config.safety is None
+    assert read_application(app(args={"safety": {}})).safety == SafetyConfig()
+
+
+def test_the_builder_refuses_shares_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match=r"args.gpus: must be at least 2"):
+        build(AppConfig.model_validate({"models": {"a": {"num_gpus": 0.6}, "b": {"num_gpus": 0.6}}, "gpus": 1}))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configs_are_valid_for_ray_and_for_us(path: Path) -> None:
     document = yaml.safe_load(path.read_text())
+    assert list(find_unknown_keys(ServeDeploySchema, document)) == []
     schema = ServeDeploySchema.model_validate(document)
-    assert unknown_keys(document, schema) == []
-    for application in schema.applications:
-        assert application.import_path == "serve_app.app:build"
-        build(AppConfig.model_validate(application.args))
+    assert [application.import_path for application in schema.applications] == ["serve_app.app:build"]
+    (config,) = read_serve_file(path)
+    build(config.app)
 
 
-def test_a_misspelt_key_outside_args_is_seen_by_this_test() -> None:
+def test_a_misspelt_key_that_serve_ignores_is_found() -> None:
     document = yaml.safe_load(CONFIGS[0].read_text())
     document["applications"][0]["route_prefx"] = document["htp_options"] = "/"
-    found = unknown_keys(document, ServeDeploySchema.model_validate(document))
-    assert found == ["applications.0.route_prefx", "htp_options"]
-
-
-def unknown_keys(document: Any, schema: Any, path: str = "") -> list[str]:
-    """Keys that Ray's schema ignores, although it accepts the document."""
-    if isinstance(document, list) and isinstance(schema, list):
-        pairs = zip(document, schema, strict=True)
-        return [key for index, (a, b) in enumerate(pairs) for key in unknown_keys(a, b, f"{path}{index}.")]
-    if not isinstance(document, dict) or not isinstance(schema, BaseModel):
-        return []
-    found: list[str] = []
-    for key, value in document.items():
-        if key not in type(schema).model_fields:
-            found.append(path + key)
-        elif key != "args":
-            found += unknown_keys(value, getattr(schema, key), f"{path}{key}.")
-    return sorted(found)
+    document["applications"][0]["deployments"][1]["autoscaling_config"] = {"max_replica": 1}
+    found = dict(find_unknown_keys(ServeDeploySchema, deepcopy(document)))
+    assert list(found) == [
+        "applications.darkroom.deployments.model-emoji.autoscaling_config.max_replica",
+        "applications.darkroom.route_prefx",
+        "htp_options",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,18 +185,10 @@ def unknown_keys(document: Any, schema: Any, path: str = "") -> list[str]:
         ([], 0),
         ([0.25, 0.25, 0.5], 1),
         ([0.6, 0.6], 2),
-        ([0.6, 0.6, 0.4, 0.4], 2),
+        ([0.4, 0.6, 0.6, 0.4], 2),
         ([2.0, 0.5], 3),
         ([0.1] * 10, 1),
     ],
 )
 def test_shares_are_packed_onto_gpus(shares: list[float], needed: int) -> None:
-    assert count_gpus(sorted(shares, reverse=True)) == needed
-
-
-def test_what_must_run_at_start_has_to_fit_the_gpus() -> None:
-    model = {"source": "builtin:emoji", "native_size": 128, "safety": "flag", "replicas": {"num_gpus": 0.5}}
-    both = {"default_model": "a", "models": {"a": model, "b": model}, "gpus": 1}
-    assert AppConfig.model_validate(both).gpus == 1
-    with pytest.raises(ValidationError, match=r"gpus: 1 are given, but what runs at start needs 2: safety x0\.1"):
-        AppConfig.model_validate({**both, "safety": {"num_gpus": 0.1}})
+    assert count_gpus(shares) == needed

@@ -24,6 +24,7 @@ from serving import MODEL, WORKLOADS
 from workload import draw_bodies
 
 from serve_app.config import ModelConfig
+from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.resolve import resolve
 
@@ -91,9 +92,9 @@ def point(rate: float, in_time: float, name: str = "x") -> Point:
 
 
 def test_darkroom_draws_every_size_that_its_peers_draw() -> None:
-    config = ModelConfig.model_validate(MODEL)
+    model = ModelCapabilities(native_size=ModelConfig.model_validate(MODEL).native_size)
     bodies = draw_bodies(40, sorted({side for sizes in WORKLOADS.values() for side in sizes}))
-    drawn = [resolve(GenerationParams(**body), "emoji", config) for body in bodies]
+    drawn = [resolve(GenerationParams(**body), "emoji", model)[0] for body in bodies]
     assert [(one.width, one.height) for one in drawn] == [(body["width"], body["height"]) for body in bodies]
 
 

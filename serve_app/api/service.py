@@ -46,8 +46,8 @@ class Service(Protocol):
     async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """How far an owner's task is; None where there is no such task.
 
-        Of several images, the least advanced of those that have begun counts. With `preview`, a preview of its next step
-        is rendered, for a later call.
+        Of several images, the least advanced of those that have begun counts. With `preview`, its next step is
+        rendered, and a later call returns that.
         """
         ...
 

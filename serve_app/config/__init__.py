@@ -4,7 +4,7 @@ Nothing here loads a model or reads a request; nothing else in Darkroom reads th
 """
 
 from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig
-from serve_app.config.ingress import (
+from serve_app.config.ingress_config import (
     IngressConfig,
     KeysConfig,
     LogsConfig,

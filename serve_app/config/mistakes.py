@@ -64,10 +64,10 @@ def find_unknown_keys(kind: Any, values: object, path: str = "") -> Iterator[tup
         return
     for one in _alternatives(kind):
         origin, arguments = get_origin(one), get_args(one)
-        if origin in (dict, Mapping) and isinstance(values, Mapping):
+        if origin in (dict, Mapping) and len(arguments) == 2 and isinstance(values, Mapping):
             for key, value in values.items():
                 yield from find_unknown_keys(arguments[1], value, join(path, key))
-        elif origin in (list, tuple, Sequence) and isinstance(values, list):
+        elif origin in (list, tuple, Sequence) and arguments and isinstance(values, list):
             for index, value in enumerate(values):
                 yield from find_unknown_keys(arguments[0], value, join(path, name_of(index, value)))
 

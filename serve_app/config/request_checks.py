@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.config.ingress import IngressConfig, PresetConfig
+from serve_app.config.ingress_config import IngressConfig, PresetConfig
 from serve_app.errors import InvalidRequest
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams, SamplingParams

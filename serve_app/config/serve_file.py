@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from serve_app.config.application import AppConfig, SafetyConfig
 from serve_app.config.gpus import find_missing_gpus, max_replicas
-from serve_app.config.ingress import IngressConfig
+from serve_app.config.ingress_config import IngressConfig
 from serve_app.config.mistakes import find_mistakes, join, suggest
 from serve_app.config.model import ModelConfig
 from serve_app.config.names import INGRESS, SAFETY, deployment_of

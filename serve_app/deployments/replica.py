@@ -16,6 +16,7 @@ from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.tasks import Tasks
 from serve_app.errors import Cancelled, ConfigError, NotReady
+from serve_app.models.paused_gc import paused_gc
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -177,10 +178,8 @@ def load_engine(config: ModelConfig) -> "Engine":
     """Load a model and draw its warm-up image. Raises ModelLoadError."""
     # Imported here, not above: torch, diffusers and transformers take seconds, and whoever builds the application
     # imports this module as well.
-    from serve_app.models.library_logs import silence_libraries
-
-    silence_libraries()
-    from serve_app.engine.engine import Engine
+    with paused_gc():
+        from serve_app.engine.engine import Engine
 
     return Engine.load(config, assigned_gpus())
 

@@ -11,6 +11,7 @@ from serve_app.config.names import SAFETY
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.errors import ConfigError, ContentRefused, NotReady
+from serve_app.models.paused_gc import paused_gc
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.image_files import OutputSpec, blur_image, open_image
 
@@ -78,9 +79,7 @@ def load_checker(config: SafetyConfig) -> "SafetyChecker":
     """Load the checker. Raises ModelLoadError."""
     # Imported here, not above: torch and transformers take seconds, and whoever builds the application imports this
     # module as well.
-    from serve_app.models.library_logs import silence_libraries
-
-    silence_libraries()
-    from serve_app.models.safety_checker import SafetyChecker
+    with paused_gc():
+        from serve_app.models.safety_checker import SafetyChecker
 
     return SafetyChecker(config.checker, config.device)

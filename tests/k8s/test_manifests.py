@@ -13,8 +13,9 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.app import build
-from serve_app.config import AppConfig
+from serve_app.app import MODEL_OPTIONS, build
+from serve_app.config.names import deployment_of
+from serve_app.config.serve_file import DarkroomConfig, options_by_name, read_application
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
@@ -90,21 +91,30 @@ def test_the_serve_config_is_one_of_ours_word_for_word(rendered: dict[str, list[
     assert text == (ROOT / "configs" / name).read_text()
     ServeDeploySchema.model_validate(yaml.safe_load(text))
     for application in yaml.safe_load(text)["applications"]:
-        build(AppConfig.model_validate(application["args"]))
+        build(read_application(application).app)
     for manifest in rendered[overlay]:
         if manifest["metadata"]["name"] == "darkroom-serve-config":
             assert manifest["data"]["prod.yaml"] == text
+
+
+def model_options(application: Manifest, config: DarkroomConfig) -> dict[str, Manifest]:
+    """Serve's options of each model's deployment: the builder's, replaced by the file's."""
+    entries = options_by_name(application)
+    return {name: {**MODEL_OPTIONS, **entries[deployment_of(name)]} for name in config.app.models}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_times_are_consistent(rendered: dict[str, list[Manifest]], overlay: str) -> None:
     """An image ends before its replica does, that before the node is drained, that before the pod is killed."""
     (application,) = serve_config_of(rendered[overlay])["applications"]
-    config = AppConfig.model_validate(application["args"])
-    drain = max(model.replicas.graceful_shutdown_timeout_s for model in config.models.values())
-    for model in config.models.values():
-        assert model.defaults.num_inference_steps * STEP_SECONDS_AT_MOST <= model.replicas.graceful_shutdown_timeout_s
-        assert model.replicas.health_check_timeout_s < model.engine.stall_seconds + model.replicas.health_check_period_s
+    config = read_application(application)
+    options = model_options(application, config)
+    drain = max(one["graceful_shutdown_timeout_s"] for one in options.values())
+    for name, model in config.models.items():
+        steps = config.ingress.settings_of(name).defaults.num_inference_steps
+        assert steps * STEP_SECONDS_AT_MOST <= options[name]["graceful_shutdown_timeout_s"]
+        period, timeout = options[name]["health_check_period_s"], options[name]["health_check_timeout_s"]
+        assert timeout < model.engine.stall_seconds + period
     for group in groups_of(rendered[overlay]):
         pod = group["template"]["spec"]
         (worker,) = pod["containers"]
@@ -132,19 +142,19 @@ def test_pods_are_confined_and_their_requests_are_their_limits(
 
 def test_gpu_workers_hold_what_runs_at_start(rendered: dict[str, list[Manifest]]) -> None:
     (application,) = serve_config_of(rendered["gpu"])["applications"]
-    config = AppConfig.model_validate(application["args"])
+    config = read_application(application)
     least = sum(
         int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) * group["minReplicas"]
         for group in groups_of(rendered["gpu"])
     )
-    assert config.gpus is not None
-    assert least >= config.gpus
+    assert config.app.gpus is not None
+    assert least >= config.app.gpus
     mounted = {
         mount["mountPath"]
         for mount in groups_of(rendered["gpu"])[0]["template"]["spec"]["containers"][0]["volumeMounts"]
     }
-    assert str(Path(str(config.keys.file)).parent) in mounted
-    assert config.results.url.removeprefix("file://") in mounted
+    assert str(Path(str(config.ingress.keys.file)).parent) in mounted
+    assert config.ingress.results.url.removeprefix("file://") in mounted
 
 
 def test_only_the_incremental_overlay_needs_gateway_api(rendered: dict[str, list[Manifest]]) -> None:
