@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.engine.test_pictures import claim_size
+from tests.requests.test_image_files import claim_size
 from tests.ray.apps import application, tiny_model
 from tests.ray.conftest import Deploy
 
