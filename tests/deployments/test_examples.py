@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.deployments.conftest import free_port
 from tests.deployments.test_clients import served  # noqa: F401  # the same server
-from tests.test_readme import ROOT
+from tests.docs.blocks import ROOT
 
 EXAMPLES = ROOT / "examples"
 Command = Callable[[str], list[str]]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.deployments.test_clients import served  # noqa: F401  # the same server
-from tests.test_readme import ROOT
+from tests.docs.blocks import ROOT
 
 
 def test_a_short_round_has_no_failures(served: str, tmp_path: Path) -> None:  # noqa: F811
