@@ -20,10 +20,11 @@ MAX_LINES_OF_A_SAMPLER = 1
 
 def changed_files(diff: str) -> dict[str, int]:
     """Each file's number of added lines."""
-    found: dict[str, int] = {}
+    found, name = {}, ""
     for line in diff.splitlines():
         if line.startswith("+++ "):
-            found[name := line.removeprefix("+++ b/")] = 0
+            name = line.removeprefix("+++ b/")
+            found[name] = 0
         elif line.startswith("+"):
             found[name] += 1
     return found
