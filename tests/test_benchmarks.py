@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_readme import ROOT
+from tests.docs.blocks import ROOT
 
 
 def test_engine_benchmark_prints_its_table(tiny_sd: Path) -> None:

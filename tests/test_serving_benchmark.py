@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import ROOT
+from tests.docs.blocks import ROOT
 
 pytest.importorskip("matplotlib", reason="an optional extra")
 sys.path.insert(0, str(ROOT / "benchmarks"))

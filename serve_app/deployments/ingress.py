@@ -193,7 +193,6 @@ class Ingress:
         """Every replica's answer."""
         asked = [handle.broadcast(method, *args).results_async() for handle in self._replicas.values()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        import logging; logging.getLogger("darkroom").error("ASKALL %s %s %r", method, args, answers)
         return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
 
     def count_response(self, record: AccessRecord) -> None:

@@ -138,7 +138,6 @@ class ModelReplica:
 
     async def cancel(self, task: str, owner: str) -> int:
         """Stop the images of `task` if they are `owner`'s. Returns how many that were."""
-        import logging; logging.getLogger("darkroom").error("CANCEL %s %s %r", task, owner, [(k, [(i.future, i.progress if not getattr(i.progress,"preview",None) else "p") for i in v]) for k,v in self._tasks._images.items()])
         return self._tasks.cancel(task, owner)
 
     async def interrupt(self, task: str, owner: str) -> int:

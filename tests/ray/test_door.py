@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.requests.test_image_files import claim_size
 from tests.ray.apps import application, tiny_model
 from tests.ray.conftest import Deploy
+from tests.requests.test_image_files import claim_size
 
 
 def test_bombs_and_trickles_are_refused_while_others_are_served(deploy: Deploy, tiny_sd: Path) -> None:

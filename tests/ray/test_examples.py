@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.docs.blocks import ROOT
 from tests.ray.conftest import free_port
-from tests.test_readme import ROOT
 
 EXAMPLES = ROOT / "examples"
 Command = Callable[[str], list[str]]

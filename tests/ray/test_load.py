@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_readme import ROOT
+from tests.docs.blocks import ROOT
 
 
 def test_a_short_round_has_no_failures(served: str, tmp_path: Path) -> None:

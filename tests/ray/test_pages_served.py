@@ -1,4 +1,4 @@
-"""README's main job as a user does it: `serve run configs/local.yaml`, then its curl line."""
+"""README's run command as a user gives it, then every block of the pages that talks to a server."""
 
 import base64
 import io
@@ -16,8 +16,8 @@ import yaml
 from PIL import Image
 
 from tests.compare_images import named_background
+from tests.docs.blocks import ROOT, Block, read_blocks
 from tests.ray.conftest import free_port
-from tests.test_readme import ROOT, blocks
 
 START_SECONDS = 180
 
@@ -37,8 +37,11 @@ def served(tmp_path: Path) -> Iterator[int]:
             wait_until_ready(server, port, tmp_path / "log")
             yield port
         finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(60)
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -54,26 +57,30 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> N
         time.sleep(0.5)
 
 
-def at(port: int, block: str) -> str:
-    """The block, for the server of this test."""
-    there = block.replace("localhost:8000", f"127.0.0.1:{port}")
+def at(port: int, block: Block) -> str:
+    """The block's text, for the server of this test."""
+    there = block.text.replace("localhost:8000", f"127.0.0.1:{port}")
     return there.replace('"localhost", port=8000', f'"127.0.0.1", port={port}')
 
 
-def test_curl_and_the_clients_get_pictures(served: int, tmp_path: Path) -> None:
-    for block in blocks("bash"):
-        command = at(served, block)
-        subprocess.run(["bash", "-ec", command.replace("curl ", "curl -sS --fail ", 1)], cwd=tmp_path, check=True)
-    apple = (tmp_path / "apple.png").read_bytes()
-    assert Image.open(io.BytesIO(apple)).size == (128, 128)
-    # README's line names no seed: each run draws another picture, in another shade of blue.
-    assert named_background(apple) == "blue"
-    events = (tmp_path / "events.txt").read_text()
-    assert events.count("event: image") == 2
-    assert events.rstrip().rpartition("event: ")[2].startswith("done")
-    for block in blocks("py"):
+def test_curl_and_the_clients_get_images(served: int, tmp_path: Path) -> None:
+    for block in read_blocks("bash"):
+        command = at(served, block).replace("curl ", "curl -sS --fail ", 1)
+        subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True)
+    for path in ("apple.png", "rocket.webp"):
+        assert Image.open(tmp_path / path).size == (128, 128)
+    # README's line names no seed: each run draws another image, in another shade of blue.
+    assert named_background((tmp_path / "apple.png").read_bytes()) == "blue"
+    for path in ("events.txt", "pizza.txt"):
+        events = (tmp_path / path).read_text()
+        assert events.count("event: image") == 2
+        assert events.count('"preview": "') == 2 * 3
+        assert events.rstrip().rpartition("event: ")[2].startswith("done")
+    blocks = read_blocks("py")
+    assert len(blocks) > 2
+    for block in blocks:
         found: dict[str, object] = {}
-        exec(compile(at(served, block), "README.md", "exec"), found)
+        exec(compile(at(served, block), str(block), "exec"), found)
         image = found["image"]
-        picture = image if isinstance(image, Image.Image) else Image.open(io.BytesIO(base64.b64decode(str(image))))
-        assert picture.size == (128, 128)
+        opened = image if isinstance(image, Image.Image) else Image.open(io.BytesIO(base64.b64decode(str(image))))
+        assert opened.size == (128, 128)
