@@ -128,7 +128,7 @@ def test_our_stream_and_its_delete(served: str) -> None:
         for line in answer.iter_lines():
             if line.startswith("event: "):
                 seen.append(line.removeprefix("event: "))
-                if seen.count("progress") == 3:
+                if seen[-1] == "progress" and seen.count("progress") == 3:
                     assert httpx.delete(f"{served}/v1/generate/mine").json() == {"id": "mine", "stopped": 4}
     assert seen[0] == "queued"
     assert seen[-1] == "error"
