@@ -50,6 +50,7 @@ def spoil(document: dict[str, Any], path: str, value: object) -> None:
 MODEL = "applications/#darkroom/deployments/#model-emoji"
 INGRESS = "applications/#darkroom/deployments/#ingress"
 AT = "applications.darkroom"
+OF_MODEL, OF_INGRESS = f"{AT}.deployments.model-emoji", f"{AT}.deployments.ingress"
 
 
 @pytest.mark.parametrize(
@@ -59,19 +60,19 @@ AT = "applications.darkroom"
         ("http_options/prt", 1, "http_options.prt: is not a key; did you mean port?"),
         ("http_options/port", "x", "http_options.port: must be a valid integer"),
         ("applications/#darkroom/route_prefx", "/", f"{AT}.route_prefx: is not a key; did you mean route_prefix?"),
-        (f"{MODEL}/max_ongoing_request", 3, f"{AT}.deployments.model-emoji.max_ongoing_request: is not a key"),
+        (f"{MODEL}/max_ongoing_request", 3, f"{OF_MODEL}.max_ongoing_request: is not a key"),
         (
             f"{MODEL}/user_config/dtpe",
             "x",
-            f"{AT}.deployments.model-emoji.user_config.dtpe: is not a key; did you mean dty",
+            f"{OF_MODEL}.user_config.dtpe: is not a key; did you mean dty",
         ),
-        (f"{MODEL}/user_config/dtype", "float8", f"{AT}.deployments.model-emoji.user_config.dtype: must be 'auto'"),
+        (f"{MODEL}/user_config/dtype", "float8", f"{OF_MODEL}.user_config.dtype: must be 'auto'"),
         (
             f"{MODEL}/user_config/engine",
             {"max_rowss": 3},
-            f"{AT}.deployments.model-emoji.user_config.engine.max_rowss: is",
+            f"{OF_MODEL}.user_config.engine.max_rowss: ",
         ),
-        (f"{MODEL}/user_config", {}, f"{AT}.deployments.model-emoji.user_config.source: must be given"),
+        (f"{MODEL}/user_config", {}, f"{OF_MODEL}.user_config.source: must be given"),
         (
             f"{MODEL}/name",
             "model-emojy",
@@ -80,22 +81,22 @@ AT = "applications.darkroom"
         (
             f"{MODEL}/autoscaling_config",
             {"min_replicas": 3, "max_replicas": 2},
-            f"{AT}.deployments.model-emoji.autoscaling_config",
+            f"{OF_MODEL}.autoscaling_config",
         ),
         (
             f"{INGRESS}/user_config/default_model",
             "sdxl",
-            f"{AT}.deployments.ingress.user_config.default_model: must be",
+            f"{OF_INGRESS}.user_config.default_model: must be",
         ),
         (
             f"{INGRESS}/user_config/models/emoji/defaults/sampler",
             "warp",
-            f"{AT}.deployments.ingress.user_config.models.emoji.defaults.sampler: must be one of euler",
+            f"{OF_INGRESS}.user_config.models.emoji.defaults.sampler: must be one of euler",
         ),
         (
             f"{INGRESS}/user_config/models/emoji/limits",
             {"max_num_inference_steps": 10},
-            f"{AT}.deployments.ingress.user_config.models.emoji.defaults.num_inference_steps: must be between 1 and 10",
+            f"{OF_INGRESS}.user_config.models.emoji.defaults.num_inference_steps: must be between 1 and 10",
         ),
         (
             "applications/#darkroom/args/models/emoji",
