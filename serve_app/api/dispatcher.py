@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
+from opentelemetry.propagate import inject
+
 from serve_app.api.infotext import write_infotext
 from serve_app.api.keys import Caller
-from serve_app.api.middleware.trace_requests import current_traceparent
 from serve_app.api.rate_limits import RateLimiter
 from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
@@ -162,3 +163,11 @@ def prompt_line(caller: Caller, requests: Sequence[GenerationRequest]) -> dict[s
         "negative_prompt": first.sampling.negative_prompt,
         "seeds": [request.seed for request in requests],
     }
+
+
+def current_traceparent() -> str:
+    """The W3C `traceparent` of the current span; empty where the request is not traced."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    header = carrier.get("traceparent", "")
+    return header if header.endswith("-01") else ""

@@ -1,14 +1,17 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
@@ -17,8 +20,7 @@ from serve_app.config import IngressConfig, TracingConfig
 from serve_app.config.names import INGRESS
 from serve_app.config.request_checks import find_unusable_settings
 from serve_app.deployments import serve_state
-from serve_app.deployments.capabilities_cache import CapabilitiesCache
-from serve_app.deployments.current_app import CurrentApp
+from serve_app.deployments.capabilities_cache import MAX_AGE_SECONDS, CapabilitiesCache
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
@@ -32,6 +34,37 @@ from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
+
+
+class CurrentApp:
+    """Serve takes the application once, before the first config. A request keeps the application it came to."""
+
+    def __init__(self) -> None:
+        self._app: FastAPI | None = None
+
+    def swap(self, app: FastAPI) -> None:
+        """Let `app` have all further requests."""
+        self._app = app
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """Serve tags its metrics by these."""
+        return self._app.routes if self._app is not None else []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._app is None:
+            raise NotReady("the ingress has no config yet")
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Answer start and end. The applications themselves have nothing to start."""
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
 
 
 @serve.ingress()
@@ -59,6 +92,8 @@ class Ingress:
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
+        self.config = IngressConfig()
+        self._current: dict[str, ModelCapabilities] = {}
         self._limiter = RateLimiter()
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
@@ -92,6 +127,8 @@ class Ingress:
             return
         self._app.swap(app)
         self._live.accept(config)
+        self.config = config
+        self._current.clear()
         self._readiness.announce()
 
     def _check(self, config: IngressConfig) -> None:
@@ -111,18 +148,16 @@ class Ingress:
         self._limiter.share = 1 / serve_state.count_replicas()
 
     @property
-    def config(self) -> IngressConfig:
-        """See `Service`."""
-        return self._live.current
-
-    @property
     def models(self) -> tuple[str, ...]:
         """See `Service`."""
         return tuple(self._replicas)
 
     async def capabilities(self, model: str) -> ModelCapabilities:
-        """See `Service`."""
-        return self._with_settings(model, await self._capabilities.get(model))
+        """See `Service`. What a replica said is used for a while, and then asked for anew."""
+        if model not in self._current:
+            self._current[model] = self._with_settings(model, await self._capabilities.get(model))
+            asyncio.get_running_loop().call_later(MAX_AGE_SECONDS, self._current.pop, model, None)
+        return self._current[model]
 
     def known_capabilities(self) -> Mapping[str, ModelCapabilities]:
         """See `Service`."""
@@ -161,7 +196,7 @@ class Ingress:
 
     async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
         """Ask the safety checker where the model's policy wants it."""
-        policy = self.config.settings_of(request.model).safety
+        policy = self.config.settings_of(request.model).safety if self._safety is not None else "off"
         if self._safety is None or policy == "off":
             return image
         return await self._safety.review.remote(image, request.output, policy)

@@ -2,21 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from serve_app.config import ModelConfig, TracingConfig
 from serve_app.config.names import deployment_of
-from serve_app.deployments.event_buffer import EventBuffer
 from serve_app.deployments.live_config import LiveConfig
+from serve_app.deployments.load_engine import load_engine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.tasks import Tasks
 from serve_app.errors import Cancelled, ConfigError, NotReady
-from serve_app.models.paused_gc import paused_gc
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -25,6 +23,42 @@ if TYPE_CHECKING:
     from serve_app.engine.denoise_loop import EngineCounters
     from serve_app.engine.engine import Engine
     from serve_app.engine.image_future import ImageFuture
+
+
+EngineEvent = Progress | ResumePoint
+
+
+class EventBuffer:
+    """Coalesced: a slow reader gets the latest event of each kind, but every preview. Make it on the reader's loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._events: list[EngineEvent] = []
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def put(self, event: EngineEvent) -> None:
+        """Add an event, from any thread."""
+        with suppress(RuntimeError):  # the event loop is closed: nobody reads any more
+            self._loop.call_soon_threadsafe(self._add, event)
+
+    def close(self, _: object = None) -> None:
+        """End the reading, once what is here has been read."""
+        self._closed = True
+        self._news.set()
+
+    async def read(self) -> AsyncIterator[EngineEvent]:
+        """The events as they come, until the buffer is closed."""
+        while self._events or not self._closed:
+            if self._events:
+                yield self._events.pop(0)
+            else:
+                self._news.clear()
+                await self._news.wait()
+
+    def _add(self, event: EngineEvent) -> None:
+        self._events = [*(one for one in self._events if is_kept(one, event)), event]
+        self._news.set()
 
 
 class ModelReplica:
@@ -105,17 +139,18 @@ class ModelReplica:
         image = asyncio.wrap_future(future)
         image.add_done_callback(buffer.close)
         try:
-            with self._tasks.running(context, future):
+            with self._tasks.running(context, future) if context.task else nullcontext():
                 yield queued
                 async for event in buffer.read():
-                    if isinstance(event, Progress):
+                    if context.task and isinstance(event, Progress):
                         self._tasks.note(context, future, event)
                     yield event
                 if image.cancelled():
                     raise Cancelled("stopped by its owner")
                 finished = await image
                 self._metrics.note(finished)
-                self._spans.record(request, context, finished)
+                if context.traceparent:
+                    self._spans.record(request, context, finished)
                 yield finished
         finally:
             future.cancel()
@@ -174,21 +209,6 @@ class ModelReplica:
             self._engine.close()
 
 
-def load_engine(config: ModelConfig) -> "Engine":
-    """Load a model and draw its warm-up image. Raises ModelLoadError."""
-    # Imported here, not above: torch, diffusers and transformers take seconds, and whoever builds the application
-    # imports this module as well.
-    with paused_gc():
-        from serve_app.engine.engine import Engine
-
-    return Engine.load(config, assigned_gpus())
-
-
-def assigned_gpus() -> float:
-    """The share of a GPU that Ray has given to this process."""
-    return ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0) if ray.is_initialized() else 0.0
-
-
 async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":
     """Submit in a thread, as a sampler may have to be compiled. A caller that leaves meanwhile cancels."""
     submitted = asyncio.get_running_loop().run_in_executor(None, submit)
@@ -202,3 +222,9 @@ async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":
 def _cancel_submitted(submitted: "asyncio.Future[ImageFuture]") -> None:
     if submitted.exception() is None:
         submitted.result().cancel()
+
+
+def is_kept(earlier: EngineEvent, later: EngineEvent) -> bool:
+    """Whether an event that is not read yet is still worth reading."""
+    shown = isinstance(earlier, Progress) and earlier.preview is not None
+    return shown or type(earlier) is not type(later)

@@ -27,10 +27,7 @@ class Tasks:
 
     @contextmanager
     def running(self, context: CallerContext, future: ImageFuture) -> Iterator[None]:
-        """While inside, the image can be found by its task's name, if it has one."""
-        if not context.task:
-            yield
-            return
+        """While inside, the image can be found by its task's name."""
         key, image = (context.owner, context.task), TaskImage(future)
         images = self._images.setdefault(key, [])
         images.append(image)

@@ -54,6 +54,10 @@ class SamplerTables:
             self._check_followable(sampler, schedule)
             raise
 
+    def is_compiled(self, sampler: str, schedule: str, num_inference_steps: int, skipped: int = 0) -> bool:
+        """Whether `table` would answer at once."""
+        return (sampler, schedule, num_inference_steps, skipped) in self._tables
+
     def followable_samplers(self) -> dict[str, tuple[str, ...]]:
         """The samplers that this checkpoint's scheduler config can follow, each with its schedules.
 

@@ -16,7 +16,7 @@ from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.denoise_loop import DenoiseLoop, EngineCounters
 from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.memory_use import measure_memory
-from serve_app.engine.passes import Callbacks, Pass, plan_passes, table_of
+from serve_app.engine.passes import Callbacks, Pass, is_planned_at_once, plan_passes, table_of
 from serve_app.engine.prompt_cache import PromptCache
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler
 from serve_app.engine.step_latency import measure_curve
@@ -141,7 +141,8 @@ class Engine:
             callbacks=callbacks or Callbacks(),
             resume_from=resume_from,
         )
-        pass_ = run_apart(plan)
+        # A table that must be compiled, or a LoRA that must be read, is work for torch: see `run_apart`.
+        pass_ = plan() if is_planned_at_once(request, self._tables) else run_apart(plan)
         self._take(pass_)
         pass_.future.add_done_callback(self._forget)
         return pass_.future

@@ -145,6 +145,13 @@ def plan_passes(
     return replace(first, following=second, resume_from=resume_from)
 
 
+def is_planned_at_once(request: GenerationRequest, tables: SamplerTables) -> bool:
+    """Whether planning needs no work of torch: one pass, no LoRAs, and a table that is compiled already."""
+    sampling = request.sampling
+    key = (sampling.sampler, sampling.scheduler, sampling.num_inference_steps, request.skipped_steps)
+    return request.hires is None and not request.loras and tables.is_compiled(*key)
+
+
 def second_pass(first: Pass, tables: SamplerTables) -> Pass | None:
     """A hires request's second pass, image to image; it still lacks the image. None where no hires is asked for."""
     hires = first.request.hires

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -66,7 +67,7 @@ class ModelCapabilities(BaseModel):
     limits: Limits = Limits()
     ai_mark: bool = True
 
-    @property
+    @cached_property
     def size_multiple(self) -> int:
         """Width and height of an image must be multiples of this, pixels."""
         return math.lcm(self.limits.size_multiple, self.vae_scale_factor)

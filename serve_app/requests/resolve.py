@@ -61,7 +61,8 @@ def _resolve_first(params: GenerationParams, name: str, model: ModelCapabilities
 def resolve_sampling(params: GenerationParams, model: ModelCapabilities) -> SamplingParams:
     """The sampling parameters as given, else the model's defaults, within the model's limits."""
     given = params.sampling
-    given |= read_names(given.get("sampler"), given.get("scheduler"))
+    if given.keys() & {"sampler", "scheduler"}:
+        given |= read_names(given.get("sampler"), given.get("scheduler"))
     if "scheduler" not in given and given.get("sampler", model.defaults.sampler) != model.defaults.sampler:
         given["scheduler"] = "automatic"
     sampling = model.defaults.model_copy(update=given)

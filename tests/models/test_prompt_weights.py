@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from serve_app.models.text.chunks import apply_weights, tokenize
-from serve_app.models.text.prompt_weights import parse_weights
+from serve_app.models.text.chunks import apply_weights, parse_weights, tokenize
 from tests.checkpoints import make_tokenizer
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import FastAPI
-from opentelemetry.propagate import inject
 from opentelemetry.trace import Span, TracerProvider, format_trace_id
 
 from serve_app.api.middleware.access_log import AccessRecord
@@ -20,14 +19,6 @@ def add_tracing(app: FastAPI, provider: TracerProvider) -> None:
         exclude_spans=["receive", "send"],
         excluded_urls="healthz,readyz",
     )
-
-
-def current_traceparent() -> str:
-    """The W3C `traceparent` of the current span; empty where the request is not traced."""
-    carrier: dict[str, str] = {}
-    inject(carrier)
-    header = carrier.get("traceparent", "")
-    return header if header.endswith("-01") else ""
 
 
 def _link_log_and_span(span: Span, scope: dict[str, Any]) -> None:

@@ -7,8 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from serve_app.models.denoisers.unet import UNet
-from serve_app.models.families.unet_family import UNetFamily
+from serve_app.models.families.unet_family import UNet, UNetFamily
 from serve_app.models.loading.checkpoint import Checkpoint
 from serve_app.models.model_family import Conditioning, Prompt
 from serve_app.models.text.chunks import apply_weights, join_chunks

@@ -1,15 +1,55 @@
-"""What the families around a UNet have in common."""
+"""What the families around a UNet have in common: the UNet over unlike rows, LoRAs per row, the autoencoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 
+from serve_app.diffusion.guidance import embed_guidance_scale
 from serve_app.models.autoencoder import Autoencoder
-from serve_app.models.denoisers.unet import UNet
-from serve_app.models.lora.lora_layers import ActiveLora
+from serve_app.models.denoisers.executor import Executor, UNetInputs
+from serve_app.models.lora.lora_layers import ActiveLora, LoraLayers
 from serve_app.models.lora.lora_store import LoraStore
 from serve_app.models.model_family import DenoisingBatch, Prompt
+from serve_app.models.text.chunks import stack_prompts
+
+
+class UNet:
+    """Predicts the model output of unlike rows in one forward."""
+
+    def __init__(self, module: UNet2DConditionModel, executor: Executor, lora_layers: bool = False) -> None:
+        config: Any = module.config
+        self.channels = int(config["out_channels"])
+        self.mask_channels = int(config["in_channels"]) - self.channels
+        self._guidance_width: int | None = config["time_cond_proj_dim"]
+        self._executor = executor
+        self._lora_layers = LoraLayers(module, "unet") if lora_layers else None
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the guidance scale is an input of the UNet."""
+        return self._guidance_width is not None
+
+    def predict(self, batch: DenoisingBatch, added: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """See `ModelFamily.predict`; `added` are the family's `added_cond_kwargs`."""
+        embeds, mask = stack_prompts([row.prompt_embeds for row in batch.conditioning])
+        width = self._guidance_width
+        embedded = None if width is None else embed_guidance_scale(batch.guidance_scale, width)
+        inputs = UNetInputs(
+            latents=batch.latents,
+            timesteps=batch.timesteps,
+            prompt_embeds=embeds,
+            prompt_mask=mask,
+            timestep_cond=embedded,
+            added=added,
+        )
+        loras = [row.loras for row in batch.conditioning]
+        if self._lora_layers is None or not any(loras):
+            return self._executor.run(inputs, no_lora=True)
+        with self._lora_layers.rows(loras):
+            return self._executor.run(inputs, no_lora=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,11 +37,14 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._module = module
         self._lora_layers = LoraLayers(module, part) if lora_layers else None
+        # Special tokens are added ones, too; names of textual inversions come on top.
+        self._has_names = len(tokenizer.added_tokens_encoder) > len(set(tokenizer.all_special_tokens))
         self.num_layers = int(module.config.num_hidden_layers)
 
     def tokenize(self, prompt: Prompt) -> list[Chunk]:
         """The prompt in chunks of 77 token ids."""
-        return tokenize(self._tokenizer, expand_names(prompt.text, self._tokenizer), prompt.weighted)
+        text = expand_names(prompt.text, self._tokenizer) if self._has_names else prompt.text
+        return tokenize(self._tokenizer, text, prompt.weighted)
 
     def encode(self, chunks: Sequence[Chunk], loras: Sequence[Sequence[ActiveLora]]) -> Encoded:
         """All chunks in one forward; `loras` are each chunk's."""
