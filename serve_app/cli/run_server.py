@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from types import FrameType
 from typing import Any
 from urllib.error import URLError
@@ -115,8 +117,9 @@ def cluster(options: ServerOptions) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        serve.shutdown()
-        ray.shutdown()
+        with redirect_stdout(sys.stderr if options.verbose else StringIO()):  # Ray reports that it ends its own actors
+            serve.shutdown()
+            ray.shutdown()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
