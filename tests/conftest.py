@@ -13,14 +13,22 @@ from serve_app.requests.capabilities import Limits, ModelCapabilities
 from serve_app.requests.params import SamplingParams
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
-MARKED_FOLDERS = {"ray": "ray", "gpu": "gpu", "slow": "slow"}
+TESTS = Path(__file__).parent
+MARKERS = {"ray", "gpu", "slow"}
+"""Tests in a folder of this name, at any depth, have the marker."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what is marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        for folder, marker in MARKED_FOLDERS.items():
-            if folder in item.path.parts:
-                item.add_marker(marker)
+        folders = item.path.relative_to(TESTS).parts
+        for marker in MARKERS.intersection(folders):
+            item.add_marker(marker)
+        if "slow" in folders and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: give --slow"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ from serve_app.config import IngressConfig, TracingConfig
 from serve_app.config.names import INGRESS
 from serve_app.config.request_checks import find_unusable_settings
 from serve_app.deployments import serve_state
-from serve_app.deployments.capabilities_cache import MAX_AGE_SECONDS, CapabilitiesCache
+from serve_app.deployments.capabilities_cache import CapabilitiesCache
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
@@ -34,6 +34,7 @@ from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
+KEPT_SECONDS = 5.0  # requests are resolved so long against the same capabilities, without a look into the cache
 
 
 class CurrentApp:
@@ -133,9 +134,8 @@ class Ingress:
 
     def _check(self, config: IngressConfig) -> None:
         """Refuse settings that do not go with the models. Raises ConfigError."""
-        found = config.find_contradictions(
-            self.models, self._safety is not None, several_replicas=serve_state.count_replicas() > 1
-        )
+        several = serve_state.count_replicas() > 1
+        found = config.find_contradictions(self.models, self._safety is not None, several)
         if self._live.is_set:
             # At the first start no replica has said yet what its model can do: `Readiness` checks it then.
             for name, model in self._capabilities.known.items():
@@ -156,7 +156,7 @@ class Ingress:
         """See `Service`. What a replica said is used for a while, and then asked for anew."""
         if model not in self._current:
             self._current[model] = self._with_settings(model, await self._capabilities.get(model))
-            asyncio.get_running_loop().call_later(MAX_AGE_SECONDS, self._current.pop, model, None)
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._current.pop, model, None)
         return self._current[model]
 
     def known_capabilities(self) -> Mapping[str, ModelCapabilities]:

@@ -149,7 +149,7 @@ def test_a_task_that_is_cut_short_gives_the_picture_as_far_as_it_is(replica: Mod
 
 def test_previews_are_rendered_only_for_whoever_asks(replica: ModelReplica, tiny_sd: Path) -> None:
     async def run(polls: int) -> int:
-        asked = request(tiny_config(tiny_sd), num_inference_steps=150, sampler="heun")
+        asked = request(tiny_config(tiny_sd), num_inference_steps=40, sampler="heun")
         previews, context = 0, CallerContext(task="mine", owner="me", progress=True)
         async for event in replica.generate(asked, context):
             previews += isinstance(event, Progress) and event.preview is not None
