@@ -39,6 +39,6 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         missing = await dispatcher.service.warming_up()
         if missing:
             raise NotReady(f"still warming up: {', '.join(missing)}")
-        return ReadyResponse(config_errors=dispatcher.service.config_errors())
+        return ReadyResponse(config_errors=await dispatcher.service.config_errors())
 
     return routes

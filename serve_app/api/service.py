@@ -67,6 +67,9 @@ class Service(Protocol):
         """
         ...
 
-    def config_errors(self) -> list[str]:
-        """What is wrong with the config in force, and why the latest change is refused. A line for each mistake."""
+    async def config_errors(self) -> list[str]:
+        """What is wrong with the config in force, and why the latest change of any deployment is refused.
+
+        A line for each mistake.
+        """
         ...

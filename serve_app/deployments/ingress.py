@@ -99,7 +99,7 @@ class Ingress:
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
         self._queues = {name: ModelQueue(handle.options(stream=True)) for name, handle in replicas.items()}
-        self._readiness = Readiness(self._live, self._capabilities, self.models)
+        self._readiness = Readiness(self._live, self._capabilities, replicas)
 
     def __serve_build_asgi_app__(self) -> CurrentApp:
         return self._app
@@ -238,9 +238,9 @@ class Ingress:
         """See `Service`."""
         return await self._readiness.find_missing()
 
-    def config_errors(self) -> list[str]:
+    async def config_errors(self) -> list[str]:
         """See `Service`."""
-        return self._readiness.find_config_errors()
+        return await self._readiness.find_config_errors()
 
 
 def _cause(error: RayTaskError) -> DarkroomError:

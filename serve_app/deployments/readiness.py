@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from serve_app.config import IngressConfig
 from serve_app.config.names import INGRESS
@@ -12,6 +14,7 @@ from serve_app.deployments.live_config import LiveConfig
 from serve_app.errors import ConfigError
 
 BEAT_SECONDS = 0.2
+REFUSAL_SECONDS = 0.5
 
 log = logging.getLogger("darkroom")
 
@@ -20,11 +23,12 @@ class Readiness:
     """Asks until every model has answered once, and says so in the log. A model that has answered stays ready."""
 
     def __init__(
-        self, config: LiveConfig[IngressConfig], capabilities: CapabilitiesCache, models: tuple[str, ...]
+        self, config: LiveConfig[IngressConfig], capabilities: CapabilitiesCache, replicas: Mapping[str, Any]
     ) -> None:
         self._config = config
         self._capabilities = capabilities
-        self._models = models
+        self._models = tuple(replicas)
+        self._handles = tuple(replicas.values())
         self._was_ready = False
         self._logged: set[str] = set()
         self._announcement: asyncio.Task[None] | None = None
@@ -51,9 +55,13 @@ class Readiness:
         self._was_ready = self._was_ready or not missing
         return missing
 
-    def find_config_errors(self) -> list[str]:
-        """What is wrong with the config in force, and why the latest one is refused. A line for each mistake."""
-        return [*self._config.refusal.splitlines(), *self._find_unusable()]
+    async def find_config_errors(self) -> list[str]:
+        """See `Service.config_errors`. A replica that is full does not answer in time: its refusal is left out."""
+        asked = [handle.broadcast("refusal").results_async(timeout_s=REFUSAL_SECONDS) for handle in self._handles]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [text for answer in answers if not isinstance(answer, BaseException) for text in answer]
+        lines = [line for text in (self._config.refusal, *refused) for line in text.splitlines()]
+        return list(dict.fromkeys([*lines, *self._find_unusable()]))
 
     def _find_unusable(self) -> list[str]:
         """Settings that a model's checkpoint cannot follow. Each is logged once."""

@@ -194,6 +194,10 @@ class ModelReplica:
         """What the loaded model can do."""
         return self._engine.capabilities
 
+    async def refusal(self) -> str:
+        """Why the latest config is refused; empty where it is in force, or still being loaded."""
+        return self._config.refusal
+
     async def check_health(self) -> None:
         """Raise where no model is loaded, or where the engine has died or hangs. Serve then replaces the replica."""
         await asyncio.to_thread(self._engine.check_health)

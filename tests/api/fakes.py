@@ -105,7 +105,7 @@ class FakeService:
     async def warming_up(self) -> list[str]:
         return self.missing
 
-    def config_errors(self) -> list[str]:
+    async def config_errors(self) -> list[str]:
         return self.mistakes
 
 

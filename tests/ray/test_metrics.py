@@ -24,6 +24,7 @@ EXPECTED = {
     "ray_darkroom_refusals_total",
     "ray_darkroom_http_seconds_bucket",
     "ray_darkroom_prompts_encoded_total",
+    "ray_darkroom_config_refused",
 }
 
 

@@ -54,6 +54,9 @@ def test_a_config_changes_in_place_and_a_wrong_one_is_refused_whole(
     wait_for(client, lambda body: "user_config.keys.file: /no/such/file" in "".join(body["config_errors"]))
     assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200
 
+    deploy(app(native_size=100))
+    wrong = "deployments.model-tiny.user_config.native_size: must be a multiple of 8, got 100"
+    wait_for(client, lambda body: wrong in body["config_errors"])
     deploy(app(native_size=128))
     wait_for(client, lambda body: body["config_errors"] == [])
     wait_until(lambda: "x-drawn-size" not in client.post("/txt2img/", json=large).headers)
