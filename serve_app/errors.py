@@ -4,7 +4,7 @@ DarkroomError                       500  internal_error
 |- ConfigError                      500  invalid_config      at start: the config file, named by the key's path
 |  `- ModelLoadError                500  model_load_failed   at start: the weights, named by their path
 |- Unauthorized                     401  unauthorized        the key is missing or unknown
-|- NotFound                         404  not_found           there is no such task, result or preset
+|- NotFound                         404  not_found           there is no such request, result or preset
 |- Cancelled                        409  cancelled           its owner stopped the request
 |- LimitExceeded                    429  limit_exceeded      a limit of the key is reached; see Retry-After
 |- InvalidRequest                   422  invalid_request     names the field, its value and what is allowed
@@ -156,7 +156,7 @@ class Overloaded(DarkroomError):
 
 
 class NotReady(DarkroomError):
-    """The model cannot draw now: it is warming up, draining or stopped."""
+    """The model cannot take requests now: it is warming up, draining or stopped."""
 
     status = 503
     code = "not_ready"
@@ -170,7 +170,7 @@ class ContentRefused(DarkroomError):
 
 
 class GenerationFailed(DarkroomError):
-    """This image could not be drawn. The message says why."""
+    """This image could not be generated. The message says why."""
 
     code = "generation_failed"
 

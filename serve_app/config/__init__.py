@@ -1,6 +1,6 @@
 """What the Serve config file may say: `args` of the application and the `user_config` of each deployment.
 
-Nothing here loads a model or reads a request; nothing else in Darkroom reads the environment.
+Nothing here loads a model or reads a request. Darkroom has no environment variables of its own.
 """
 
 from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig

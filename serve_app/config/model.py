@@ -74,6 +74,6 @@ class ModelConfig(Strict):
     cpu_threads: Annotated[Positive | None, Field(description="Threads on a CPU. By default every core.")] = None
     native_size: Annotated[
         Annotated[int, Field(gt=0, multiple_of=8)],
-        Field(description="The side of the square that the model draws best, pixels. Larger requests are resized."),
+        Field(description="The side of the square that the model generates best, pixels. Larger requests are resized."),
     ] = 512
     engine: Annotated[EngineConfig, Field(description="How a replica batches.")] = EngineConfig()

@@ -34,7 +34,7 @@ from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
-KEPT_SECONDS = 5.0  # requests are resolved so long against the same capabilities, without a look into the cache
+REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
 
 
 class CurrentApp:
@@ -55,13 +55,13 @@ class CurrentApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif self._app is None:
             raise NotReady("the ingress has no config yet")
         else:
             await self._app(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """Answer start and end. The applications themselves have nothing to start."""
         for event in ("startup", "shutdown"):
             await receive()
@@ -94,7 +94,7 @@ class Ingress:
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
         self.config = IngressConfig()
-        self._current: dict[str, ModelCapabilities] = {}
+        self._reused: dict[str, ModelCapabilities] = {}
         self._limiter = RateLimiter()
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
@@ -129,7 +129,7 @@ class Ingress:
         self._app.swap(app)
         self._live.accept(config)
         self.config = config
-        self._current.clear()
+        self._reused.clear()
         self._readiness.announce()
 
     def _check(self, config: IngressConfig) -> None:
@@ -154,10 +154,10 @@ class Ingress:
 
     async def capabilities(self, model: str) -> ModelCapabilities:
         """See `Service`. What a replica said is used for a while, and then asked for anew."""
-        if model not in self._current:
-            self._current[model] = self._with_settings(model, await self._capabilities.get(model))
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._current.pop, model, None)
-        return self._current[model]
+        if model not in self._reused:
+            self._reused[model] = self._with_settings(model, await self._capabilities.get(model))
+            asyncio.get_running_loop().call_later(REUSE_SECONDS, self._reused.pop, model, None)
+        return self._reused[model]
 
     def known_capabilities(self) -> Mapping[str, ModelCapabilities]:
         """See `Service`."""
@@ -190,7 +190,7 @@ class Ingress:
                 raise NotReady(f"model {request.model} has no replica that works") from error
             except RayActorError as error:
                 if attempt == ATTEMPTS:
-                    raise GenerationFailed(f"{ATTEMPTS} replicas died while they drew this image") from error
+                    raise GenerationFailed(f"{ATTEMPTS} replicas died while they generated this image") from error
             except RayTaskError as error:
                 raise _cause(error) from None
 

@@ -12,7 +12,7 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 BEAT_SECONDS = 0.5
 """How often a waiting caller is told its position, if that has changed."""
-MEMORY = 0.8
+PAST_WEIGHT = 0.8
 """The weight of the past in the mean time between two requests that are taken."""
 
 
@@ -40,7 +40,7 @@ class ModelQueue:
         self._clock = clock
         self._entries: dict[QueueEntry, None] = {}
         self._interval = 0.0
-        self._moved = 0.0
+        self._last_taken_at = 0.0
 
     async def generate(
         self, request: GenerationRequest, context: CallerContext, resume_from: ResumePoint | None = None
@@ -100,7 +100,7 @@ class ModelQueue:
 
     def _join(self, context: CallerContext) -> QueueEntry:
         if not self._entries:
-            self._moved = self._clock()
+            self._last_taken_at = self._clock()
         entry = QueueEntry(context.task, context.owner)
         self._entries[entry] = None
         return entry
@@ -109,5 +109,5 @@ class ModelQueue:
         """A replica has taken it: the time since the last one tells the pace."""
         del self._entries[entry]
         now = self._clock()
-        passed, self._moved = now - self._moved, now
-        self._interval = MEMORY * self._interval + (1 - MEMORY) * passed if self._interval else passed
+        passed, self._last_taken_at = now - self._last_taken_at, now
+        self._interval = PAST_WEIGHT * self._interval + (1 - PAST_WEIGHT) * passed if self._interval else passed

@@ -226,7 +226,7 @@ class Engine:
                 future.settle(NotReady(f"the engine's {name} thread has ended"))
 
     def _forget(self, future: Future[GeneratedImage]) -> None:
-        """The future is settled."""
+        """`close` waits until no future is open."""
         with self._settled:
             self._open -= {future}
             self._settled.notify_all()

@@ -35,7 +35,8 @@ class Pass:
 
     `guided`: some step may need an unconditional row. `source` is the encoded init image. `following` is the next
     pass; `earlier` and `calls_before` are the time and the model calls of the passes before. `resume_from` is where
-    another engine had got to. `submitted` is by the monotonic clock.
+    another engine had got to. `submitted` is when this pass began to wait, `arrived` when its request came, both by the
+    monotonic clock.
     """
 
     request: GenerationRequest
@@ -50,6 +51,7 @@ class Pass:
     calls_before: int = 0
     resume_from: ResumePoint | None = None
     submitted: float = field(default_factory=time.monotonic)
+    arrived: float = field(default_factory=time.monotonic)
 
     @property
     def prompts(self) -> list[Prompt]:

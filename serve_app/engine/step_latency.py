@@ -10,7 +10,7 @@ from serve_app.config import ModelConfig
 from serve_app.engine.scheduler import Size
 from serve_app.models.model_family import DenoisingBatch, ModelFamily, Prompt
 
-WORTHWHILE = 0.97
+NEAR_BEST = 0.97
 
 MOST_ROWS, FEW_ROWS = 32, 4
 """How wide to measure: to find the best width, or only to learn what a step costs."""
@@ -29,7 +29,7 @@ class StepCurve:
         """The fewest rows whose rate (rows per second) is within 3% of the best measured rate."""
         rates = {rows: rows / seconds for rows, seconds in self.seconds.items()}
         best = max(rates.values())
-        return min(rows for rows, rate in rates.items() if rate >= WORTHWHILE * best)
+        return min(rows for rows, rate in rates.items() if rate >= NEAR_BEST * best)
 
     def seconds_of(self, size: Size, rows: int) -> float:
         """Seconds of a forward of `rows` at `size`: a line through the fewest and most rows measured, by pixels."""

@@ -1,4 +1,4 @@
-"""An image being denoised: its sampler state, and what each step needs of it."""
+"""An image being denoised: its sampler state, and what each step needs of it. Also the engine threads' queues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,8 +92,8 @@ class Trajectory:
 
     @property
     def arrived(self) -> float:
-        """When the pass was submitted, by the monotonic clock."""
-        return self.pass_.submitted
+        """When the request was submitted to this engine, by the monotonic clock."""
+        return self.pass_.arrived
 
     @property
     def calls(self) -> int:

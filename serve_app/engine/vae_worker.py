@@ -45,7 +45,7 @@ class VaeWorker:
         self._preview_decoder = preview_decoder
         self._inbox = inbox
         self._jobs = jobs
-        self._taken_too_far: list[Job | None] = []
+        self._put_back: list[Job | None] = []
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
         self._stream = torch.cuda.Stream(family.device) if family.device.type == "cuda" else None
         self.cores_claimed = threading.Event()
@@ -60,14 +60,14 @@ class VaeWorker:
 
     def _next_batch(self) -> list[Job]:
         """Wait for a job. A trajectory brings along those of its size that wait too, up to a decode batch."""
-        first = self._taken_too_far.pop() if self._taken_too_far else self._jobs.get()
+        first = self._put_back.pop() if self._put_back else self._jobs.get()
         if first is None:
             return []
         batch = [first]
         while isinstance(first, Trajectory) and len(batch) < self._rows and not self._jobs.empty():
             job = self._jobs.get()
             if not isinstance(job, Trajectory) or job.size != first.size:
-                self._taken_too_far.append(job)
+                self._put_back.append(job)
                 break
             batch.append(job)
         return batch
@@ -112,7 +112,7 @@ class VaeWorker:
         self._inbox.put(pass_)
 
     def _decode(self, rows: Sequence[Trajectory]) -> None:
-        """One VAE call, padded with copies of the first latents."""
+        """One VAE call. It is padded because the result depends on the number of rows."""
         latents = torch.stack([row.final_latents() for row in rows])
         padding = latents[:1].expand(self._rows - len(rows), -1, -1, -1)
         images = self._family.autoencoder.decode(torch.cat([latents, padding]))

@@ -48,8 +48,8 @@ class Limits(BaseModel):
 class ModelCapabilities(BaseModel):
     """A model as the ingress knows it. Its replicas publish what the checkpoint decides; the config adds the rest.
 
-    `native_size` is the side, in pixels, of the square that the model draws best. `samplers` maps each sampler that the
-    checkpoint can follow to its schedules.
+    `native_size` is the side, in pixels, of the square that the model generates best. `samplers` maps each sampler that
+    the checkpoint can follow to its schedules. `tokens_per_chunk` is how many tokens of a prompt are encoded together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

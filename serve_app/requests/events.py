@@ -79,7 +79,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """A finished file. `flagged` is the safety checker's verdict; None where no checker looked."""
+    """A finished file. `flagged` is the safety checker's verdict; None without a check."""
 
     content: bytes
     format: ImageFormat

@@ -79,10 +79,10 @@ class LoraWeight(Params):
 class HiresParams(Params):
     """A second pass over the enlarged image."""
 
-    scale: Annotated[float, Field(ge=1, le=8, description="Times the size, where neither side is given.")] = 2.0
+    scale: Annotated[float, Field(ge=1, le=8, description="Times the width or height that is not given.")] = 2.0
     width: Annotated[int | None, Field(description="Width of the second pass, pixels.")] = None
     height: Annotated[int | None, Field(description="Height of the second pass, pixels.")] = None
-    strength: Annotated[float, Field(description="How much of the image is drawn anew, 0 to 1.")] = 0.7
+    strength: Annotated[float, Field(description="How much of the image is replaced, 0 to 1.")] = 0.7
     num_inference_steps: Annotated[
         int | None, Field(description="Denoising steps of the second pass. By default those of the first.")
     ] = None
@@ -111,13 +111,15 @@ def allow_null(schema: dict[str, Any]) -> None:
 class GenerationParams(SamplingParams):
     """Request parameters as given. What is not given comes from the model's defaults.
 
-    With an image the prompt may be empty, and the size is by default the image's.
+    With an image the prompt may be empty. Where neither side is given, the size is the image's, reduced to the native
+    area.
     """
 
     model_config = ConfigDict(json_schema_extra=allow_null)
 
     prompt: Annotated[
-        str, Field(description="What to draw. May be empty with an image.", examples=["red apple on a blue background"])
+        str,
+        Field(description="What to show. May be empty with an image.", examples=["red apple on a blue background"]),
     ] = ""
     model: Annotated[str | None, Field(description="One of the configured models.")] = None
     width: Annotated[int | None, Field(description="Width of the file, pixels.")] = None
@@ -137,7 +139,7 @@ class GenerationParams(SamplingParams):
     ] = None
     strength: Annotated[
         float | None,
-        Field(description="How much of the image is drawn anew, 0 to 1. By default 0.8, and 1 with a mask."),
+        Field(description="How much of the image is replaced, 0 to 1. By default 0.8, and 1 with a mask."),
     ] = None
     resize_mode: Annotated[ResizeMode, Field(description="How the image is brought to another size.")] = "stretch"
     hires: Annotated[HiresParams | None, Field(description="A second pass at a larger size.")] = None

@@ -26,15 +26,15 @@ def resolve_sizes(request: GenerationRequest, params: GenerationParams, model: M
     steps = request.sampling.num_inference_steps
     width, height = file_size(params, images.image if images else None, model)
     check_size(width, height, model)
-    drawn_width, drawn_height = drawn_size(width, height, model)
+    denoised_width, denoised_height = denoised_size(width, height, model)
     hires = resolve_hires(params.hires, width, height, steps, model) if params.hires else None
     if hires and images:
         raise InvalidRequest("hires", "given", "must be left out of a request that has an image")
     return replace(
         request,
-        width=drawn_width,
-        height=drawn_height,
-        init=_resolve_init(params, images, drawn_width, drawn_height, steps) if images else None,
+        width=denoised_width,
+        height=denoised_height,
+        init=_resolve_init(params, images, denoised_width, denoised_height, steps) if images else None,
         hires=hires,
         output=replace(request.output, width=hires.width if hires else width, height=hires.height if hires else height),
     )
@@ -64,7 +64,7 @@ def _resolve_init(params: GenerationParams, images: _InputImages, width: int, he
 
 
 def file_size(params: GenerationParams, image: Image.Image | None, model: ModelCapabilities) -> tuple[int, int]:
-    """The file's size in pixels: as given; else the image's, within the native area; else the native square."""
+    """The file's size in pixels. A missing side is native; without both, the image's size within the native area."""
     native, multiple = model.native_size, model.size_multiple
     if image is None or params.width is not None or params.height is not None:
         return native if params.width is None else params.width, native if params.height is None else params.height
@@ -74,7 +74,7 @@ def file_size(params: GenerationParams, image: Image.Image | None, model: ModelC
     return width, height
 
 
-def drawn_size(width: int, height: int, model: ModelCapabilities) -> tuple[int, int]:
+def denoised_size(width: int, height: int, model: ModelCapabilities) -> tuple[int, int]:
     """The size to denoise: the file's up to the model's native area, else that area with the file's aspect ratio."""
     native, multiple = model.native_size, model.size_multiple
     if width * height <= native * native:
@@ -87,8 +87,8 @@ def resolve_hires(params: HiresParams, width: int, height: int, steps: int, mode
     """The second pass of an image of `width` x `height` pixels, within the same limits."""
     multiple = model.size_multiple
     large_width, large_height = (
-        round(drawn * params.scale / multiple) * multiple if side is None else side
-        for side, drawn in ((params.width, width), (params.height, height))
+        round(first * params.scale / multiple) * multiple if side is None else side
+        for side, first in ((params.width, width), (params.height, height))
     )
     check_size(large_width, large_height, model, "hires.")
     second = steps if params.num_inference_steps is None else params.num_inference_steps

@@ -239,3 +239,27 @@ def test_closing_waits_for_what_is_in_flight_but_not_for_what_is_cancelled_meanw
     assert kept.result(60).seed == 1
     closing.join(10)
     assert not closing.is_alive()
+
+
+class Noting(DeadlineOrder[Any]):
+    """Notes when the request of each planned row arrived, and which of its model calls is next."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: 8, lambda *_: 1.0)
+        self.arrivals: list[tuple[float, int]] = []
+
+    def plan(self) -> Any:
+        found = super().plan()
+        if found is not None:
+            self.arrivals += [(row.arrived, row.calls_left) for row in found.rows]
+        return found
+
+
+@pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
+def test_a_second_pass_keeps_the_deadline_of_its_request(tiny_sd: Path, upscaler: str) -> None:
+    config, order = tiny_config(tiny_sd), Noting()
+    with Engine(load_family(config), config, order) as engine:
+        hires = {"scale": 2.0, "upscaler": upscaler}
+        engine.submit(request(engine, num_inference_steps=3, hires=hires)).result(30)
+    assert [left for _, left in order.arrivals] == list(range(5, 0, -1)), "three calls, and two of the second pass"
+    assert len({arrived for arrived, _ in order.arrivals}) == 1

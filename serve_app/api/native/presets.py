@@ -26,7 +26,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/v1/presets/{name}", response_model=GenerateResponse, responses=STREAM_RESPONSES)
     async def generate_preset(name: str, body: PresetBody, request: Request) -> Any:
-        """Draw a preset. The response is that of `/v1/generate`."""
+        """Generate from a preset. The response is that of `/v1/generate`."""
         presets = dispatcher.config.presets
         if name not in presets:
             raise NotFound(f"there is no preset {name}: the presets are {', '.join(presets) or 'none'}")

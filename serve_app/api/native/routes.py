@@ -36,9 +36,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
 
     async def txt2img(body: GenerationParams, request: Request) -> Response:
-        """Draw one image and send its file. The headers tell its seed, its model, and where the time went."""
+        """Generate one image and return its file. The headers have its seed, its model, and the time of each phase."""
         if body.num_images != 1:
-            raise InvalidRequest("num_images", body.num_images, "must be 1 here; /v1/generate draws several")
+            raise InvalidRequest("num_images", body.num_images, "must be 1 here; /v1/generate makes several")
         requests = await dispatcher.resolve(body)
         events = dispatcher.generate(caller_of(request.scope), requests)
         image = (await collect_all_images(events, 1))[0]
@@ -58,7 +58,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/v1/generate", tags=["generate"], response_model=GenerateResponse, responses=STREAM_RESPONSES)
     async def generate(body: GenerateBody, request: Request) -> Any:
-        """Draw images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
+        """Generate images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
         return await generate_response(dispatcher, request, await dispatcher.resolve(body), body.id, body.previews)
 
     @routes.delete("/v1/generate/{task}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})

@@ -14,12 +14,12 @@ NATIVE_ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "The body cannot be read as a request.",
         401: "The key is missing or not valid.",
-        404: "There is no such task or preset.",
+        404: "There is no such request or preset.",
         409: "The request was stopped by its owner.",
         413: "The body is over the limit.",
         422: "A field is out of its limit, and the error names it; or the safety checker refused the image.",
         429: "The queue is full, or a limit of the key is reached; see Retry-After.",
-        500: "This image could not be drawn.",
+        500: "This image could not be generated.",
         503: "The model is warming up or draining.",
     }.items()
 }
@@ -37,7 +37,7 @@ class GenerateBody(GenerationParams):
 
     previews: Annotated[int, Field(ge=0, le=20, description="Intermediate images in the stream, evenly spaced.")] = 0
     id: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A name for the request, to stop it by.")
+        str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="An id for the request, to stop it by.")
     ] = None
 
 
@@ -50,7 +50,7 @@ class ImageBody(BaseModel):
     width: Annotated[int, Field(description="Width, pixels.")]
     height: Annotated[int, Field(description="Height, pixels.")]
     seed: Annotated[int, Field(description="The seed of this image.")]
-    flagged: Annotated[bool | None, Field(description="The safety checker's verdict; null where none looked.")] = None
+    flagged: Annotated[bool | None, Field(description="The safety checker's verdict; null without a check.")] = None
     timings_ms: Annotated[dict[str, float], Field(description="Milliseconds in each phase.")]
 
     @classmethod
@@ -71,15 +71,15 @@ class ImageBody(BaseModel):
 class GenerateResponse(BaseModel):
     """All images of a request."""
 
-    id: Annotated[str, Field(description="The name to stop the request by.")]
-    model: Annotated[str, Field(description="The model that drew.")]
+    id: Annotated[str, Field(description="The request's id.")]
+    model: Annotated[str, Field(description="The model that generated them.")]
     images: Annotated[list[ImageBody], Field(description="In the order of their seeds.")]
 
 
 class StopResponse(BaseModel):
     """How many images were stopped."""
 
-    id: Annotated[str, Field(description="The name of the request.")]
+    id: Annotated[str, Field(description="The request's id.")]
     stopped: Annotated[int, Field(description="How many images.")]
 
 
@@ -96,4 +96,4 @@ class PresetItem(BaseModel):
 
     name: Annotated[str, Field(description="The preset's name.")]
     variables: Annotated[list[str], Field(description="The variables to fill in.")]
-    model: Annotated[str, Field(description="The model that draws it.")]
+    model: Annotated[str, Field(description="The model that it uses.")]
