@@ -14,10 +14,16 @@ MOUNTED_FILES = {"keys": "file", "results": "secret_file"}
 """Sections of the ingress' `user_config`, and the key of a file that only the machine of the server has."""
 
 
-def find_missing_files(application: Mapping[str, Any], path: str = "", *, mounted: bool) -> Iterator[str]:
-    """A line for each that does not exist. `mounted` is whether to look for `MOUNTED_FILES` as well.
+def find_missing_files(
+    application: Mapping[str, Any], path: str = "", *, paths: bool = True, mounted: bool = True
+) -> Iterator[str]:
+    """A line for each that does not exist, and for each built-in model that does not.
 
-    `path` is where the application stands in the file; it ends with a dot.
+    Args:
+        application: an entry of `applications:`.
+        path: where it stands in the file; it ends with a dot.
+        paths: whether paths must exist here.
+        mounted: whether those of `MOUNTED_FILES` must exist as well.
     """
     for name, options in options_by_name(application).items():
         for key, value in _named_files(options.get("user_config"), mounted):
@@ -28,7 +34,7 @@ def find_missing_files(application: Mapping[str, Any], path: str = "", *, mounte
             if kind == "builtin" and model not in BUILTIN_MODELS:
                 known = ", ".join(f"builtin:{one}" for one in BUILTIN_MODELS)
                 yield f"{at}: must be one of {known}, a path or a hub id, got {value!r}"
-            elif is_local(value) and not Path(value).expanduser().exists():
+            elif paths and is_local(value) and not Path(value).expanduser().exists():
                 yield f"{at}: must exist on this machine, got {value!r}"
 
 
