@@ -1,4 +1,4 @@
-"""The `darkroom` command line: check a config file, start a server.
+"""The command `darkroom`: it checks a Serve config file, and serves one on a Ray cluster of its own.
 
-Nothing here knows a model or a request: the commands use the config classes and the Serve graph of `serve run`.
+What a config may say lives in `config/`. Nothing here loads a model or reads a request.
 """

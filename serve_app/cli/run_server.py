@@ -1,162 +1,135 @@
-"""Start a config on Ray Serve, wait until it answers, and end it cleanly."""
+"""Serve a config that was checked: start it, wait until it answers, end it cleanly."""
 
-import logging
 import os
-import re
-import signal
-import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from io import StringIO
-from types import FrameType
 from typing import Any
-from urllib.error import URLError
 
-import ray
-import typer
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import context
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ServeDeploySchema
 
+from serve_app.cli.http_address import find_address, require_free_port
+from serve_app.cli.local_files import find_missing_files
+from serve_app.cli.messages import StartStatus, print_answer, print_note
 from serve_app.cli.needs import find_lacking_resources
-from serve_app.errors import ConfigError
+from serve_app.cli.ray_cluster import ClusterOptions, RayCluster, open_cluster
+from serve_app.cli.start_errors import last_error
+from serve_app.cli.wait_ready import wait_until_ready
+from serve_app.errors import ConfigError, DarkroomError
 
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-"""What Ray and the libraries in its workers read when they start. A value that is set already is kept."""
-POLL_SECONDS = 0.2
-FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
-OUR_ERROR = re.compile(r"serve_app\.errors\.\w+: (.+)")
+WATCH_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """What the command line says. `host` and `port` replace the file's; without `address` a cluster is started."""
+class ServerOptions(ClusterOptions):
+    """What the command line says. `host` and `port` replace the file's."""
 
     host: str | None = None
     port: int | None = None
-    address: str | None = None
-    dashboard: bool = False
-    verbose: bool = False
 
 
 def run_server(document: Mapping[str, Any], options: ServerOptions) -> None:
-    """Serve a config that was checked, until SIGINT or SIGTERM.
+    """Serve the content of a config file until SIGINT or SIGTERM. A second signal ends it at once.
 
     Raises:
-        ConfigError: the port is in use, the cluster lacks something, or a deployment fails; one line for each reason.
+        ConfigError: it cannot start. The error has a line for each reason.
+        DarkroomError: the Ray cluster has ended.
     """
     http = {**(document.get("http_options") or {})}
     http |= {key: value for key, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = ServeDeploySchema.model_validate({**document, "http_options": http})
-    url = find_free_url(schema.http_options.host, schema.http_options.port)
-    with stopped_by_signals(), cluster(options):
-        lacking = find_lacking_resources(document, ray.cluster_resources())
-        if lacking:
-            raise ConfigError("\n".join(lacking))
-        serve.start(proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump())
+    if options.starts_cluster:
+        require_free_port(schema.http_options.host, schema.http_options.port)
+    answer, status = sys.stdout, StartStatus()
+    status.show("Starting Ray")
+    try:
+        with suppress(KeyboardInterrupt), _ray_output(options), open_cluster(options) as cluster:
+            _refuse_lacks(document, cluster, options)
+            _tell_addresses(cluster, options)
+            with _serving(schema):
+                wait_until_ready(schema, status)
+                status.clear()
+                print_answer(f"Darkroom is ready: {find_address(schema.http_options)} (docs at /docs)", answer)
+                _watch()
+    finally:
+        status.clear()
+
+
+@contextmanager
+def _ray_output(options: ServerOptions) -> Iterator[None]:
+    """Ray writes its workers' lines and its own reports to standard output: move them, or drop them."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(sys.stderr if options.verbose else nowhere):
+        yield
+
+
+def _refuse_lacks(document: Mapping[str, Any], cluster: RayCluster, options: ServerOptions) -> None:
+    """Raise ConfigError with a line for each resource that the cluster lacks, and each file that is not here."""
+    where = "this machine" if options.starts_cluster else "the cluster"
+    found = find_lacking_resources(document, cluster.resources, where)
+    if options.starts_cluster:
+        for application in document["applications"]:
+            found += find_missing_files(application)
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def _tell_addresses(cluster: RayCluster, options: ServerOptions) -> None:
+    if options.verbose:
+        print_note(f"Log files: {cluster.log_folder}")
+    if options.dashboard and options.starts_cluster:
+        print_note(f"Ray's dashboard: http://{cluster.dashboard_url}")
+
+
+@contextmanager
+def _serving(schema: ServeDeploySchema) -> Iterator[None]:
+    """Give Serve the applications, and take them away at the end. Requests in progress are finished first.
+
+    Serve itself ends as well if it was started here.
+    """
+    joined = _serve_is_running()
+    try:
+        serve.start(
+            proxy_location=schema.proxy_location,
+            http_options=schema.http_options.model_dump(),
+            grpc_options=schema.grpc_options.model_dump(),
+            logging_config=schema.logging_config,
+            tracing_config=schema.tracing_config,
+            controller_options=schema.controller_options,
+        )
         client: Any = context._get_global_client()
         client.deploy_apps(schema)
-        wait_until_ready(url)
-        typer.echo(f"Darkroom is ready: {url} (docs at /docs)")
-        signal.pause()
-
-
-def find_free_url(host: str, port: int) -> str:
-    """Where callers on this machine will reach the server. Raises ConfigError where the port is in use."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(f"http_options.port: {host}:{port} cannot be used ({error.strerror})") from error
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block, wherever it is."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        return
-
-
-@contextmanager
-def cluster(options: ServerOptions) -> Iterator[None]:
-    """A Ray cluster of its own, or the one at `address`. Serve ends with the block; so does a cluster of its own."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    level = logging.INFO if options.verbose else logging.ERROR
-    logging.getLogger("ray.serve").setLevel(level)
-    ray.init(
-        address=options.address or "local",
-        namespace="serve",
-        include_dashboard=options.dashboard if options.address is None else None,
-        logging_level=level,
-        log_to_driver=options.verbose,
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)  # Ray replaces the handlers
+    except RayError as error:
+        raise ConfigError(f"Serve does not take the config: {last_error(str(error))}") from error
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        with redirect_stdout(sys.stderr if options.verbose else StringIO()):  # Ray reports that it ends its own actors
-            serve.shutdown()
-            ray.shutdown()
+        # A second signal raises KeyboardInterrupt here: then nothing is waited for.
+        with suppress(RayError, KeyboardInterrupt):
+            if joined:
+                client.delete_apps([application.name for application in schema.applications])
+            else:
+                serve.shutdown()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def wait_until_ready(url: str) -> None:
-    """Wait until every application runs and `/readyz` answers 200.
-
-    Raises:
-        ConfigError: a deployment failed; a line for each says why.
-    """
-    while True:
-        applications = serve.status().applications.values()
-        failed = [one for one in applications if one.status in FAILED]
-        if failed:
-            raise ConfigError("\n".join(line for application in failed for line in find_reasons(application)))
-        if all(one.status == ApplicationStatus.RUNNING for one in applications) and answers(f"{url}/readyz"):
-            return
-        time.sleep(POLL_SECONDS)
-
-
-def find_reasons(application: Any) -> list[str]:
-    """Why an application failed: the error of each deployment that has one, without its traceback."""
-    messages = {name: one.message for name, one in application.deployments.items() if one.message}
-    found = [
-        f"deployments.{name}: {error}"
-        for name, message in messages.items()
-        for error in dict.fromkeys(OUR_ERROR.findall(message))
-    ]
-    return found or [" ".join(application.message.split())[-1000:]]
-
-
-def answers(url: str) -> bool:
-    """Whether a GET request is answered with 200."""
+def _serve_is_running() -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except (URLError, OSError):
+        context._get_global_client()
+    except RayServeException:
         return False
+    return True
+
+
+def _watch() -> None:
+    """Return never. Raises DarkroomError when the cluster does not answer any more."""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        try:
+            serve.status()
+        except (RayError, RayServeException) as error:
+            raise DarkroomError(f"the Ray cluster has ended: {last_error(str(error))}") from error

@@ -65,10 +65,11 @@ def find_application_mistakes(application: Mapping[str, Any], path: str = "") ->
     """A line for each mistake in what Darkroom reads of an entry of `applications:` that stands at `path`."""
     arguments = application.get("args") or {}
     found = find_mistakes(AppConfig, arguments, join(path, "args"))
-    names = arguments.get("models") if isinstance(arguments, Mapping) else None
+    sections = arguments if isinstance(arguments, Mapping) else {}
+    names = sections.get("models")
     names = tuple(str(name) for name in names) if isinstance(names, Mapping) else ()
     kinds: dict[str, type[Strict]] = {INGRESS: IngressConfig, **{deployment_of(name): ModelConfig for name in names}}
-    if arguments.get("safety") is not None:
+    if sections.get("safety") is not None:
         kinds[SAFETY] = SafetyConfig
     options = options_by_name(application)
     for deployment in options:
@@ -83,19 +84,18 @@ def find_application_mistakes(application: Mapping[str, Any], path: str = "") ->
 
 def options_by_name(application: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The entries of an application's `deployments:` that have a name."""
-    entries = application.get("deployments") or []
-    return {one["name"]: one for one in entries if isinstance(one, Mapping) and isinstance(one.get("name"), str)}
+    entries = application.get("deployments")
+    sections = [one for one in entries if isinstance(one, Mapping)] if isinstance(entries, list) else []
+    return {one["name"]: one for one in sections if isinstance(one.get("name"), str)}
 
 
-def _find_contradictions(
-    arguments: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], path: str
-) -> Iterator[str]:
-    """What is sound by itself, but not together with the rest. A section that is not sound is left out."""
+def _find_contradictions(arguments: object, options: Mapping[str, Mapping[str, Any]], path: str) -> Iterator[str]:
+    """What is sound by itself, but not together with the rest. Keys that are wrong by themselves are left out."""
     app = _read(AppConfig, arguments)
     if app is None:
         return
     yield from (f"{join(path, 'args')}.{line}" for line in find_missing_gpus(app, options))
-    ingress = _read(IngressConfig, options.get(INGRESS, {}).get("user_config"))
+    ingress = _read_sound_keys(IngressConfig, options.get(INGRESS, {}).get("user_config"))
     if ingress is None:
         return
     key = join(path, f"deployments.{INGRESS}.user_config")
@@ -104,12 +104,23 @@ def _find_contradictions(
     yield from (f"{key}.{line}" for line in contradictions)
     ingress = ingress.with_default_model(next(iter(app.models)))
     for name in app.models:
-        model = _read(ModelConfig, options.get(deployment_of(name), {}).get("user_config"))
+        values = options.get(deployment_of(name), {}).get("user_config")
+        model = _read_sound_keys(ModelConfig, values, source="unknown")
         if model is not None:
             facts = ModelCapabilities(
                 native_size=model.native_size, loras=tuple(model.loras), embeddings=tuple(model.embeddings)
             )
             yield from (f"{key}.{line}" for line in find_unusable_settings(ingress, name, facts))
+
+
+def _read_sound_keys(kind: type[Strict], values: object, **required: object) -> Any:
+    """A section without the keys that are wrong. `required` holds values for keys that must be given."""
+    given = values if isinstance(values, Mapping) else {}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        wrong = {entry["loc"][0] for entry in error.errors() if entry["loc"]}
+    return _read(kind, {**required, **{key: value for key, value in given.items() if key not in wrong}})
 
 
 def _read(kind: type[Strict], values: object) -> Any:

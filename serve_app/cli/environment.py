@@ -1,0 +1,24 @@
+"""The environment of Ray and its workers. Ray reads it while it is imported, so it is set before that."""
+
+import os
+import warnings
+
+
+def prepare_environment(*, own_cluster: bool = False, verbose: bool = False) -> None:
+    """Set what the operator has not set.
+
+    Args:
+        own_cluster: the process starts a Ray cluster, so that the cluster has this environment.
+        verbose: warnings and every log line are wanted.
+    """
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if own_cluster:
+        # Ray's default for a new cluster, without the warning that says so.
+        wanted["RAY_AUTH_MODE"] = "token"
+    if verbose:
+        # Ray takes access log lines for repetitions of one line.
+        wanted["RAY_DEDUP_LOGS"] = "0"
+    else:
+        warnings.simplefilter("ignore")
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
