@@ -182,7 +182,7 @@ def test_the_timings_of_all_passes_add_up_to_what_the_caller_waits(
     spied: tuple[Engine, Spied], upscaler: Upscaler | None
 ) -> None:
     engine, family = spied
-    family.before_predict = lambda _: time.sleep(0.05)
+    family.before_predict = lambda _: time.sleep(0.1)
     hires = HiresParams(scale=1.5, strength=1.0, upscaler=upscaler) if upscaler else None
     asked = request(engine, hires=hires)
     run_apart(lambda: engine.table(asked))
@@ -190,10 +190,10 @@ def test_the_timings_of_all_passes_add_up_to_what_the_caller_waits(
     timings = engine.submit(asked, CallerContext(traceparent="00-1-1-01")).result(30).timings
     waited = time.monotonic() - began
     assert len(timings.steps) == len(family.batches) == (8 if hires else 4)
-    assert timings.denoise > 0.05 * len(family.batches)
+    assert timings.denoise > 0.1 * len(family.batches)
     assert timings.device == pytest.approx(sum(step.seconds for step in timings.steps))
     assert min(timings.phases.values()) >= 0
-    assert waited - 0.1 < timings.total <= waited
+    assert 0.7 * waited < timings.total <= waited, "a pass that is left out is half of it"
 
 
 def test_what_the_sampler_or_the_vae_cannot_do_is_refused_at_once(engine: Engine) -> None:
