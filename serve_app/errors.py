@@ -8,6 +8,7 @@ DarkroomError                       500  internal_error
 |- Cancelled                        409  cancelled           its owner stopped the request
 |- LimitExceeded                    429  limit_exceeded      a limit of the key is reached; see Retry-After
 |- InvalidRequest                   422  invalid_request     names the field, its value and what is allowed
+|  |- UnreadableBody                400  unreadable_body     the body cannot be decoded
 |  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format that does not exist
 |- BodyTooSlow                      408  body_too_slow       the upload took too long
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
@@ -64,6 +65,16 @@ class InvalidRequest(DarkroomError):
     def with_field_names(self, names: Mapping[str, str]) -> Self:
         """The same error, its field by the name that another API has for it."""
         return type(self)(names.get(self.field, self.field), self.args[1], self.limit)
+
+
+class UnreadableBody(InvalidRequest):
+    """The body cannot be decoded: it is not UTF-8 JSON, or not a valid form."""
+
+    status = 400
+    code = "unreadable_body"
+
+    def __init__(self, field: str = "body", value: object = "unreadable content", limit: str = "") -> None:
+        super().__init__(field, value, limit or "must be UTF-8 JSON of moderate depth, or a valid form")
 
 
 class UnknownName(InvalidRequest):

@@ -152,9 +152,25 @@ def test_a_sound_application_is_read() -> None:
     assert read_application(app(args={"safety": {}})).safety == SafetyConfig()
 
 
-def test_the_builder_refuses_shares_that_do_not_fit() -> None:
-    with pytest.raises(ConfigError, match=r"args.gpus: must be at least 2"):
-        build(AppConfig.model_validate({"models": {"a": {"num_gpus": 0.6}, "b": {"num_gpus": 0.6}}, "gpus": 1}))
+def test_the_ingress_share_of_a_gpu_counts() -> None:
+    found = find_application_mistakes(
+        app(args={"gpus": 1, "ingress": {"num_gpus": 1}, "models": {"a": {"num_gpus": 1}, "b": {}}})
+    )
+    assert any("args.gpus: must be at least 2" in line for line in found)
+
+
+def test_a_model_that_sleeps_at_first_takes_no_gpu_at_start() -> None:
+    sleeps = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1}, "user_config": {"source": "x"}}
+    models = {"a": {"num_gpus": 1}, "b": {"num_gpus": 1}}
+    assert find_application_mistakes(app(args={"gpus": 1, "models": models}, model_a=sleeps)) == []
+    build(AppConfig.model_validate({"models": models, "gpus": 1}))
+
+
+@pytest.mark.parametrize("template", ["{a:d}", "{a:{b}}", "{a!r}", "{}", "{a", "}"])
+def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
+    found = find_mistakes(IngressConfig, {"presets": {"p": {"prompt": template}}})
+    assert len(found) == 1
+    assert found[0].startswith("presets.p.prompt: must have ")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

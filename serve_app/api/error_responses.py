@@ -1,7 +1,6 @@
 """Error responses: any error becomes the status, headers and body of the API that was called."""
 
 import math
-from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +12,8 @@ from serve_app.api.a1111.a1111_errors import A1111Problem, a1111_problem
 from serve_app.api.api_paths import api_of
 from serve_app.api.native.native_errors import Problem, ProblemResponse, problem
 from serve_app.api.openai.openai_errors import OpenAIProblem, OpenAIProblemResponse, openai_problem
-from serve_app.errors import DarkroomError, InvalidRequest, LimitExceeded, Overloaded, Unauthorized
+from serve_app.errors import DarkroomError, InvalidRequest, LimitExceeded, Overloaded, Unauthorized, UnreadableBody
+from serve_app.requests.params import limit_of
 
 
 def error_response(path: str, error: DarkroomError) -> JSONResponse:
@@ -66,6 +66,9 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:
+            # FastAPI's word for a body that is not UTF-8, too deep, or holds a number of thousands of digits.
+            return error_response(request.url.path, UnreadableBody())
         return http_error_response(request.url.path, error)
 
     app.add_exception_handler(DarkroomError, on_darkroom_error)
@@ -82,10 +85,4 @@ def first_invalid_field(error: RequestValidationError) -> InvalidRequest:
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
     if field == "body":
         return InvalidRequest("body", type(first["input"]).__name__, "must be a JSON object, sent as application/json")
-    return InvalidRequest(field, first["input"], _limit(first["type"], first["msg"]))
-
-
-def _limit(kind: str, message: str) -> str:
-    """Pydantic's message as a limit ("must be ...")."""
-    limits: Mapping[str, str] = {"missing": "must be given", "extra_forbidden": "is not a field of this request"}
-    return limits.get(kind, message.replace("Input should", "must"))
+    return InvalidRequest(field, first["input"], limit_of(first["type"], first["msg"], first.get("ctx", {})))

@@ -8,12 +8,14 @@ import hmac
 import json
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from serve_app.errors import ConfigError, Unauthorized
+from serve_app.requests.params import limit_of
 
 
 class Caller(BaseModel):
@@ -43,13 +45,24 @@ def read_keys(path: Path) -> list[Caller]:
     """Read the key file, a JSON list of callers; raises ConfigError."""
     try:
         callers = TypeAdapter(list[Caller]).validate_json(path.read_text())
-    except (OSError, ValidationError) as error:
-        raise ConfigError(f"keys.file: {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"keys.file: {path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"keys.file: {path}: {line}" for line in _find_mistakes(error))) from None
     if len({caller.name for caller in callers}) < len(callers):
         raise ConfigError(f"keys.file: {path}: every key must have a different name")
     if any(not caller.sha256 for caller in callers):
         raise ConfigError(f"keys.file: {path}: every key must have a sha256")
     return callers
+
+
+def _find_mistakes(error: ValidationError) -> Iterator[str]:
+    """A line for each mistake in a key file, without its values: a key may stand in the wrong place."""
+    for one in error.errors(include_input=False, include_url=False):
+        place = ".".join(str(part) for part in one["loc"]) or "the file"
+        unknown = one["type"] == "extra_forbidden"
+        limit = limit_of(one["type"], one["msg"], one.get("ctx", {}))
+        yield f"{place}: {'is not a key of an entry' if unknown else limit}"
 
 
 def new_key(name: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Where the server listens, and whether it answers there."""
 
+import json
 import socket
 import ssl
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from ray.serve.schema import HTTPOptionsSchema
@@ -30,12 +31,20 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET request is answered with 200, or TLS with a demand for the caller's certificate."""
+    """Whether a GET request is answered with 200, or TLS with a demand for the caller's certificate.
+
+    Raises:
+        ConfigError: the answer says that the config is invalid.
+    """
     unchecked = ssl.create_default_context()
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
     try:
         with urlopen(url, timeout=5, context=unchecked) as response:
             return response.status == 200
+    except HTTPError as error:
+        if error.headers.get("X-Error") == ConfigError.code:
+            raise ConfigError(json.load(error)["error"]["message"]) from error
+        return False
     except URLError as error:
         return isinstance(error.reason, ssl.SSLError)
     except OSError as error:

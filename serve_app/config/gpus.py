@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_app.config.application import AppConfig, Placement
-from serve_app.config.names import SAFETY, deployment_of
+from serve_app.config.names import INGRESS, SAFETY, deployment_of
 
 AUTO_REPLICAS = 100
 """The most replicas of a deployment with `num_replicas: auto`."""
@@ -22,7 +22,8 @@ def find_missing_gpus(app: AppConfig, options: Mapping[str, Mapping[str, Any]]) 
 
 def gpu_shares(app: AppConfig, options: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
     """Each deployment's GPU share, and its number of replicas at start."""
-    placements = {deployment_of(name): placement for name, placement in app.models.items()}
+    placements = {INGRESS: app.ingress}
+    placements |= {deployment_of(name): placement for name, placement in app.models.items()}
     if app.safety is not None:
         placements[SAFETY] = app.safety
     return {

@@ -42,7 +42,11 @@ class PresetConfig(GenerationParams):
     def _template_is_sound(self) -> Self:
         if not self.prompt:
             raise ValueError("prompt: must be given")
-        if any(not name.isidentifier() for name in self.variables):
+        try:
+            braces = [one for one in Formatter().parse(self.prompt) if one[1] is not None]
+        except ValueError as error:
+            raise ValueError(f"prompt: must have every brace closed ({error}), got {self.prompt!r}") from error
+        if any(spec or conversion or not str(name).isidentifier() for _, name, spec, conversion in braces):
             raise ValueError(f"prompt: must have names in its braces, such as {{subject}}, got {self.prompt!r}")
         return self
 

@@ -6,7 +6,7 @@ from serve_app.config.ingress_config import IngressConfig, PresetConfig
 from serve_app.errors import InvalidRequest
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams, SamplingParams
-from serve_app.requests.resolve import resolve
+from serve_app.requests.resolve import resolve, resolve_sampling
 
 SIZES = ("width", "height")
 
@@ -35,6 +35,17 @@ def find_unusable_settings(config: IngressConfig, name: str, model: ModelCapabil
         kept = defaults.model_fields_set - {error.field}
         defaults = SamplingParams(**{field: getattr(defaults, field) for field in kept})
     return found or [line for preset in config.presets for line in _find_in_preset(config, preset, name, known)]
+
+
+def find_impossible_defaults(config: IngressConfig, name: str) -> list[str]:
+    """A line where no checkpoint could follow the defaults of the model called `name`, whatever it is."""
+    settings = config.settings_of(name)
+    known = ModelCapabilities().with_settings(settings.defaults, settings.limits, settings.ai_mark)
+    try:
+        resolve_sampling(GenerationParams(prompt="x"), known)
+    except InvalidRequest as error:
+        return [f"models.{name}.defaults.{error}"]
+    return []
 
 
 def _find_in_preset(config: IngressConfig, preset_name: str, name: str, model: ModelCapabilities) -> Iterator[str]:

@@ -18,7 +18,7 @@ from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.rate_limits import RateLimiter
 from serve_app.config import IngressConfig, TracingConfig
 from serve_app.config.names import INGRESS
-from serve_app.config.request_checks import find_unusable_settings
+from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
 from serve_app.deployments.live_config import LiveConfig
@@ -136,10 +136,10 @@ class Ingress:
         """Refuse settings that do not go with the models. Raises ConfigError."""
         several = serve_state.count_replicas() > 1
         found = config.find_contradictions(self.models, self._safety is not None, several)
-        if self._live.is_set:
-            # At the first start no replica has said yet what its model can do: `Readiness` checks it then.
-            for name, model in self._capabilities.known.items():
-                found += find_unusable_settings(config, name, model)
+        for name in self.models:
+            # Before a replica has said what its model can do, `Readiness` waits to check that.
+            model = self._capabilities.known.get(name)
+            found += find_unusable_settings(config, name, model) if model else find_impossible_defaults(config, name)
         if found:
             raise ConfigError("\n".join(f"deployments.{INGRESS}.user_config.{line}" for line in found))
 

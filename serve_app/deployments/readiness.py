@@ -53,7 +53,8 @@ class Readiness:
         asleep = await asyncio.gather(*(asyncio.to_thread(serve_state.is_scaled_to_zero, name) for name in silent))
         missing = [name for name, sleeps in zip(silent, asleep, strict=True) if not sleeps]
         self._was_ready = self._was_ready or not missing
-        return missing
+        # A model that wakes from zero replicas later does not make the others unready.
+        return [] if self._was_ready else missing
 
     async def find_config_errors(self) -> list[str]:
         """See `Service.config_errors`. A replica that is full does not answer in time: its refusal is left out."""

@@ -25,7 +25,7 @@ class UncondRows:
 
 
 def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
-    """One model call for every row, all of one size; advances each row's `state` and `step_index`.
+    """One model call for all rows, all of one size; advances each row's `state` and `step_index`.
 
     If the forward raises, no row has changed. With `bucket`, every forward has exactly that many rows.
     """

@@ -1,7 +1,6 @@
 """Image files in and out: files that callers send, read and fitted; pixels written to a file with metadata."""
 
 import base64
-import binascii
 import io
 import re
 import warnings
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
@@ -115,7 +114,7 @@ def decode_base64(text: object) -> object:
     mark = DATA_URL.match(text)
     try:
         return base64.b64decode(text[mark.end() :] if mark else text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError(f"must be base64 or a data URL of an image ({error})") from error
 
 
@@ -148,6 +147,8 @@ def read_image(field: str, content: bytes, max_pixels: int) -> Image.Image:
         return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     except Image.DecompressionBombError as error:
         raise InvalidRequest(field, value, f"must have at most {max_pixels} pixels") from error
+    except UnidentifiedImageError as error:
+        raise InvalidRequest(field, value, "must be a complete PNG, JPEG or WebP file") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidRequest(field, value, f"must be a complete PNG, JPEG or WebP file ({error})") from error
 

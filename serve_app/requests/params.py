@@ -151,11 +151,10 @@ class GenerationParams(SamplingParams):
     def _null_is_the_default(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None or name not in SamplingParams.model_fields
+        nothing = {
+            name: (None, "") if name in ("sampler", "scheduler") else (None,) for name in SamplingParams.model_fields
         }
+        return {name: value for name, value in values.items() if value not in nothing.get(name, ())}
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -177,11 +176,23 @@ def first_mistake(found: Mapping[str, Any]) -> InvalidRequest:
     return InvalidRequest(field, found["input"], limit_of(found["type"], found["msg"], found.get("ctx", {})))
 
 
+ACCEPTED = {
+    "missing": "must be given",
+    "extra_forbidden": "is not a field of this request",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "bytes_type": "must be base64 text",
+    "string_pattern_mismatch": "must match {pattern}",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+"""Pydantic's kinds of error, and what is allowed."""
+
+
 def limit_of(kind: str, message: str, context: Mapping[str, Any]) -> str:
-    """Pydantic's message as what would be accepted: "must be ..."."""
-    known = {"missing": "must be given", "extra_forbidden": "is not a field of this request"}
-    bounds = {"greater_than_equal": "ge", "less_than_equal": "le"}
-    if kind in bounds:
-        word = "at least" if kind == "greater_than_equal" else "at most"
-        return f"must be {word} {context[bounds[kind]]:g}"
-    return known.get(kind, message.removeprefix("Value error, ").replace("Input should", "must"))
+    """Pydantic's error as what would be accepted: "must be ..."."""
+    if kind in ACCEPTED:
+        return ACCEPTED[kind].format(**context)
+    return message.removeprefix("Value error, ").replace("Input should", "must")

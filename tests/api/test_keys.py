@@ -58,9 +58,9 @@ def test_bearer_and_basic_are_accepted(alice: tuple[str, str]) -> None:
     ("text", "message"),
     [
         ("", "Invalid JSON"),
-        ("{}", "valid array"),
+        ("{}", "must be a list"),
         ('[{"name": "a"}]', "must have a sha256"),
-        ('[{"name": "a", "sha256": "short"}]', "should match pattern"),
+        ('[{"name": "a", "sha256": "short"}]', "must match"),
     ],
 )
 def test_a_wrong_key_file_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
@@ -86,3 +86,26 @@ def test_a_key_is_found_by_its_hash() -> None:
     assert find_caller(f"bearer {key}", [caller]) == caller
     with pytest.raises(Unauthorized):
         find_caller(None, [caller])
+
+
+def test_a_mistake_in_the_key_file_never_repeats_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('[{"name": "app", "key": "dk-SECRET"}, {"name": "b", "sha256": "dk-SECRET"}]')
+    with pytest.raises(ConfigError) as caught:
+        read_keys(path)
+    assert "SECRET" not in str(caught.value)
+    assert str(caught.value).splitlines() == [
+        f"keys.file: {path}: 0.key: is not a key of an entry",
+        f"keys.file: {path}: 1.sha256: must match ^([0-9a-f]{{64}})?$",
+    ]
+
+
+def test_only_a_caller_with_a_key_reads_what_is_wrong_with_the_config(tmp_path: Path) -> None:
+    key, entry = new_key("app")
+    path = tmp_path / "keys.json"
+    path.write_text(f"[{entry}]")
+    client, service = fake_app(keys={"file": str(path)})
+    service.mistakes = ["deployments.ingress.user_config.presets.x: must be given"]
+    assert client.get("/readyz").json() == {"status": "ok", "config_errors": ["1 mistake: send a key to read it"]}
+    found = client.get("/readyz", headers={"Authorization": f"Bearer {key}"}).json()
+    assert found["config_errors"] == service.mistakes

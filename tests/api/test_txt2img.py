@@ -1,5 +1,6 @@
 """`POST /txt2img/`: what it accepts, what it answers, and how it refuses."""
 
+import base64
 import io
 import json
 from typing import Any
@@ -212,3 +213,46 @@ def test_health_readiness_and_docs() -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/txt2img/", "/healthz", "/readyz", "/v1/generate", "/v1/images/edits", "/sdapi/v1/img2img"} <= set(paths)
     assert set(paths["/txt2img/"]["post"]["responses"]) >= {"200", "400", "413", "422", "429", "500", "503"}
+
+
+@pytest.mark.parametrize("name", ["sampler", "scheduler"])
+def test_an_empty_name_is_the_models_default(name: str) -> None:
+    client, service = fake_app()
+    assert client.post("/txt2img/", json={"prompt": "x", name: ""}).status_code == 200
+    body = {"prompt": "x", "scheduler": "", "sampler_name": "Euler"}
+    assert client.post("/sdapi/v1/txt2img", json=body).status_code == 200
+    assert [one.sampling.scheduler for one in service.requests] == ["automatic", "automatic"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"image": "%%"}, "image: must be base64 or a data URL of an image"),
+        ({"image": "\u00e9"}, "image: must be base64 or a data URL of an image"),
+        ({"image": 7}, "image: must be base64 text, got 7"),
+        (
+            {"image": base64.b64encode(b"no image").decode()},
+            "image: must be a complete PNG, JPEG or WebP file, got '8 bytes'",
+        ),
+        ({"hires": 3}, "hires: must be an object, got 3"),
+        ({"num_inference_steps": 0}, "num_inference_steps: must be at least 1, got 0"),
+        ({"loras": {}}, "loras: must be a list"),
+    ],
+    ids=str,
+)
+def test_messages_are_the_same_words_on_every_way(body: dict[str, Any], message: str) -> None:
+    client, _ = fake_app()
+    answer = client.post("/v1/generate", json={"prompt": "x", **body})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith(message)
+    answer = client.post("/v1/generate", json={"prompt": "x", "id": "no/slash"})
+    assert answer.json()["error"]["message"].startswith("id: must match ")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{", b"[" * 30_000, b'{"seed": ' + b"1" * 6000 + b"}"])
+def test_a_body_that_cannot_be_read_is_named(content: bytes) -> None:
+    client, _ = fake_app()
+    answer = client.post("/txt2img/", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["field"] == "body"
+    assert "must be" in answer.json()["error"]["message"]

@@ -34,10 +34,10 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         if isinstance(found, Queued):
             state = ProgressState(job=LATEST, job_count=1)
             return ProgressResponse(progress=0.0, eta_relative=found.estimated_start_s, state=state)
-        picture = base64.b64encode(found.preview).decode() if found.preview and not skip_current_image else None
+        preview = base64.b64encode(found.preview).decode() if found.preview and not skip_current_image else None
         state = ProgressState(job=LATEST, job_count=1, sampling_step=found.step, sampling_steps=found.steps)
         return ProgressResponse(
-            progress=found.step / found.steps, eta_relative=found.eta_s, state=state, current_image=picture
+            progress=found.step / found.steps, eta_relative=found.eta_s, state=state, current_image=preview
         )
 
     @routes.post("/internal/progress")
@@ -49,14 +49,14 @@ def router(dispatcher: Dispatcher) -> APIRouter:
             return TaskProgressResponse(active=False, queued=False, completed=True)
         if isinstance(found, Queued):
             return TaskProgressResponse(active=False, queued=True, completed=False, textinfo=f"{found.position} before")
-        picture = base64.b64encode(found.preview).decode() if found.preview and body.live_preview else None
+        preview = base64.b64encode(found.preview).decode() if found.preview and body.live_preview else None
         return TaskProgressResponse(
             active=True,
             queued=False,
             completed=False,
             progress=found.step / found.steps,
             eta=found.eta_s,
-            live_preview=f"data:image/png;base64,{picture}" if picture else None,
+            live_preview=f"data:image/png;base64,{preview}" if preview else None,
             id_live_preview=found.step,
         )
 

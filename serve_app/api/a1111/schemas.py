@@ -77,7 +77,7 @@ class A1111Img2ImgBody(A1111Txt2ImgBody):
     inpaint_full_res: Annotated[bool | int, Field(description="Generate only the masked region, at the full size.")] = (
         False
     )
-    inpaint_full_res_padding: Annotated[int, Field(description="Padding of the masked region in pixels.")] = 0
+    inpaint_full_res_padding: Annotated[int, Field(ge=0, description="Padding of the masked region in pixels.")] = 0
     inpainting_mask_invert: Annotated[int, Field(description="1 inverts the mask.")] = 0
     include_init_images: Annotated[bool, Field(description="Return the sent images in `parameters`.")] = False
 

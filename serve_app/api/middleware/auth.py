@@ -28,14 +28,14 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401, or call the application with the caller in its scope."""
-        if scope["type"] == "http" and self._callers is not None and scope["path"] not in OPEN_PATHS:
+        caller = anonymous_caller(scope)
+        if scope["type"] == "http" and self._callers is not None:
             try:
                 caller = find_caller(Headers(scope=scope).get("authorization"), self._callers)
             except Unauthorized as error:
-                await error_response(scope["path"], error)(scope, receive, send)
-                return
-        else:
-            caller = anonymous_caller(scope)
+                if scope["path"] not in OPEN_PATHS:
+                    await error_response(scope["path"], error)(scope, receive, send)
+                    return
         record = scope.get("access_record")
         if isinstance(record, AccessRecord):
             record.key = caller.name

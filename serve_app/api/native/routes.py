@@ -4,9 +4,9 @@ import base64
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
 from serve_app.api.dispatcher import Dispatcher, NumberedEvent, collect_all_images
@@ -61,8 +61,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Generate images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
         return await generate_response(dispatcher, request, await dispatcher.resolve(body), body.id, body.previews)
 
-    @routes.delete("/v1/generate/{task}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})
-    async def stop(task: str, request: Request) -> StopResponse:
+    @routes.delete("/v1/generate/{id}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})
+    async def stop(task: Annotated[str, Path(alias="id")], request: Request) -> StopResponse:
         """Stop a request of one's own, by its id. Its rows are free before the next step."""
         stopped = await dispatcher.service.cancel(task, caller_of(request.scope).name)
         if not stopped:
@@ -98,9 +98,9 @@ def response_headers(request: GenerationRequest, image: GeneratedImage) -> dict[
     }
     if image.flagged is not None:
         headers["X-Content-Flagged"] = "true" if image.flagged else "false"
-    drawn = request.hires or request
-    if (drawn.width, drawn.height) != (image.width, image.height):
-        headers["X-Drawn-Size"] = f"{drawn.width}x{drawn.height}"
+    denoised = request.hires or request
+    if (denoised.width, denoised.height) != (image.width, image.height):
+        headers["X-Drawn-Size"] = f"{denoised.width}x{denoised.height}"
     return headers
 
 
