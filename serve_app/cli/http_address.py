@@ -11,6 +11,7 @@ from ray.serve.schema import HTTPOptionsSchema
 from serve_app.errors import ConfigError
 
 EVERY_INTERFACE = ("", "0.0.0.0", "::")
+ANSWER_SECONDS = 5
 
 
 def find_address(http: HTTPOptionsSchema) -> str:
@@ -34,12 +35,12 @@ def answers(url: str) -> bool:
     """Whether a GET request is answered with 200, or TLS with a demand for the caller's certificate.
 
     Raises:
-        ConfigError: the answer says that the config is invalid.
+        ConfigError: the answer says that the config cannot be served.
     """
     unchecked = ssl.create_default_context()
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
     try:
-        with urlopen(url, timeout=5, context=unchecked) as response:
+        with urlopen(url, timeout=ANSWER_SECONDS, context=unchecked) as response:
             return response.status == 200
     except HTTPError as error:
         if error.headers.get("X-Error") == ConfigError.code:

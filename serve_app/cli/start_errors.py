@@ -7,8 +7,10 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from serve_app.errors import shorten
 
-OUR_ERROR = re.compile(r"^serve_app\.errors\.\w+: (?P<lines>.+(?:\n(?:deployments|args)\..+)*)", re.MULTILINE)
-"""One of our errors at the end of a traceback; it has a line for each mistake."""
+OUR_ERROR = re.compile(
+    r"^serve_app\.errors\.(?:ConfigError|ModelLoadError): (?P<lines>.+(?:\n(?:deployments|args)\..+)*)", re.MULTILINE
+)
+"""A mistake in the config at the end of a traceback. It may have a line for each key."""
 EXCEPTION = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt|Exit)\b.*", re.MULTILINE)
 
 
@@ -36,9 +38,10 @@ def find_waiting(application: ApplicationStatusOverview) -> dict[str, str]:
 
 
 def _find_our_errors(deployment: str, message: str) -> Iterator[str]:
-    for found in OUR_ERROR.finditer(message):
-        for line in found["lines"].splitlines():
-            yield line if line.startswith(("deployments.", "args.")) else f"deployments.{deployment}: {line}"
+    """The lines of the last error of ours: those before it are its causes."""
+    errors = [found["lines"] for found in OUR_ERROR.finditer(message)]
+    for line in errors[-1].splitlines() if errors else ():
+        yield line if line.startswith(("deployments.", "args.")) else f"deployments.{deployment}: {line}"
 
 
 def last_error(message: str) -> str:

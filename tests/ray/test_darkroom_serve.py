@@ -106,7 +106,9 @@ def test_a_model_that_cannot_be_loaded_is_named_with_its_reason(start: Start, tm
         lambda document: deployment(document, "model-emoji")["user_config"].update(source=str(source)),
     )
     (line,) = refused(start, tmp_path, str(path), "--port", str(free_port()))
-    assert line.startswith(f"{path}: deployments.model-emoji.user_config.source: {source}")
+    assert line.startswith(
+        f"{path}: deployments.model-emoji.user_config: {source}/model_index.json: _class_name must be"
+    )
 
 
 def test_a_port_in_use_is_told_before_ray_starts(start: Start, tmp_path: Path) -> None:
