@@ -80,7 +80,7 @@ def name_of(index: int, value: object) -> str:
 
 def suggest(key: str, known: Sequence[str] | Mapping[str, object]) -> str:
     """What was probably meant by `key`, as the end of a message."""
-    close = get_close_matches(key, list(known), n=1)
+    close = get_close_matches(key, list(known), n=1) or [one for one in known if key and one.startswith(key)]
     return f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(known)}"
 
 
