@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folders = item.path.relative_to(TESTS).parts
         for marker in MARKERS.intersection(folders):
             item.add_marker(marker)
-        if "slow" in folders and not config.getoption("--slow"):
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: give --slow"))
     # A mistake that a fast test finds is told before the minutes that Ray takes.
     items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
