@@ -13,6 +13,7 @@ from serve_app.requests.capabilities import Limits, ModelCapabilities
 from serve_app.requests.params import SamplingParams
 from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
+pytest_plugins = ["pytester", "tests.no_skips"]
 TESTS = Path(__file__).parent
 MARKERS = {"ray", "gpu", "slow"}
 """Tests in a folder of this name, at any depth, have the marker."""

@@ -1,5 +1,6 @@
 """The configuration refuses what it does not understand; the configs we ship are understood by Ray and by us."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomi
             ["dtype: must be 'auto', 'float32', 'float16' or 'bfloat16'"],
         ),
         (ModelConfig, {"source": "x", "loras": {"a b": "x"}}, ["loras.a b: must match"]),
+        *(
+            (ModelConfig, {"source": source, "revision": "main"}, ["revision: must go with a hub id at source, and"])
+            for source in ("./here", "/models/sd", "~/sd.safetensors", "builtin:emoji")
+        ),
+        (ModelConfig, {"source": "a/b", "revision": "main", "vae": "c/d", "vae_revision": "v1"}, []),
+        (ModelConfig, {"source": "a/b", "vae_revision": "v1"}, ["vae_revision: must go with vae: there is no hub id"]),
+        (ModelConfig, {"source": "a/b", "vae": "./c", "vae_revision": "v1"}, ["vae_revision: must go with a hub id"]),
+        (ModelConfig, {"source": "a/b", "preview": "/c", "preview_revision": "v1"}, ["preview_revision: must go wi"]),
+        (ModelConfig, {"source": "a/b", "revision": ""}, ["revision: must match"]),
+        (SafetyConfig, {"checker": "./c", "revision": "main"}, ["revision: must go with a hub id at checker, and ./c"]),
         (
             IngressConfig,
             {"models": {"m": {"limits": {"min_side": 512, "max_side": 64}, "defaults": {"guidance_scale": "x"}}}},
@@ -208,3 +219,22 @@ def test_a_misspelt_key_that_serve_ignores_is_found() -> None:
 )
 def test_shares_are_packed_onto_gpus(shares: list[float], needed: int) -> None:
     assert count_gpus(shares) == needed
+
+
+def test_prod_pins_every_commit_that_its_page_names() -> None:
+    """And no other: a commit is copied from where it was found, never made up."""
+    (config,) = read_serve_file(FOLDER / "prod.yaml")
+    assert config.safety is not None
+    pinned = {(config.safety.checker, config.safety.revision)}
+    for model in config.models.values():
+        pinned |= {
+            (model.source, model.revision),
+            (model.vae, model.vae_revision),
+            (model.preview, model.preview_revision),
+        }
+    page = (FOLDER.parent / "docs" / "models.md").read_text()
+    named = set(re.findall(r"^\| `(\S+/\S+)` \| `([0-9a-f]{40})` \|$", page, re.MULTILINE))
+    assert {one for one in pinned if one[1] is not None} == named
+    assert {source for source, revision in pinned if source and not revision} == {
+        "SG161222/Realistic_Vision_V6.0_B1_noVAE"
+    }

@@ -1,6 +1,7 @@
 """The tree is what docs/architecture.md says: one name for each thing, and no module that is too long to read."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -61,3 +62,13 @@ def test_there_is_one_broad_except() -> None:
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")))
     ]
     assert len(broad) <= 1, broad
+
+
+def test_every_exception_to_a_security_rule_says_why() -> None:
+    bare = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in FILES
+        for line in path.read_text().splitlines()
+        if re.search(r"# noqa: [^#]*\bS\d+", line) and not re.search(r"# noqa: [^#]+ # \w", line)
+    ]
+    assert bare == []

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.builtin import BUILTIN_MODELS
+from serve_app.config.hub import is_local
 from serve_app.config.serve_file import options_by_name
-from serve_app.models.loading.sources import is_local
 
 MODEL_FILES = ("source", "config", "vae", "preview", "checker", "loras", "embeddings")
 """Keys of a `user_config` whose value is a path or a hub id, or paths by name."""

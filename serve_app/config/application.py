@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from serve_app.config.hub import Revision, check_revision
 from serve_app.config.strict import Name, Positive, Seconds, Strict
 
 
@@ -56,8 +57,18 @@ class SafetyConfig(Strict):
 
     checker: Annotated[
         str,
-        Field(description="A directory or hub id of diffusers' StableDiffusionSafetyChecker with its preprocessor."),
-    ] = "CompVis/stable-diffusion-safety-checker"
+        Field(
+            min_length=1,
+            description="A directory or hub id: diffusers' StableDiffusionSafetyChecker with its preprocessor, "
+            "or a checkpoint with the folders safety_checker and feature_extractor.",
+        ),
+    ] = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    revision: Annotated[Revision | None, Field(description="The hub revision of checker.")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where it runs.")] = "auto"
     max_batch_size: Annotated[Positive, Field(description="The most images that it checks at once.")] = 8
     batch_wait_s: Annotated[Seconds, Field(description="How long it waits for more images, seconds.")] = 0.01
+
+    @field_validator("revision")
+    @classmethod
+    def _pins_a_hub_id(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        return check_revision(revision, info, "checker")

@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from serve_app.config.hub import Revision, check_revision
 from serve_app.config.strict import Name, Positive, Seconds, Strict
 
 Family = Literal["stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl"]
+REVISED = {"revision": "source", "vae_revision": "vae", "preview_revision": "preview"}
+"""Keys that name a hub revision, to the key of its source, which stands before it."""
 Tile = Annotated[int, Field(ge=64, multiple_of=8, description="Decode larger images in tiles of this many pixels.")]
 
 
@@ -45,7 +48,10 @@ class ModelConfig(Strict):
             min_length=1, description="builtin:emoji, a diffusers directory, a single .safetensors file, or a hub id."
         ),
     ]
-    revision: Annotated[str | None, Field(description="The hub revision.")] = None
+    revision: Annotated[
+        Revision | None,
+        Field(description="The hub revision of source. Only a commit's hash names the same files for ever."),
+    ] = None
     variant: Annotated[str | None, Field(description="The variant of the weights' files, such as fp16.")] = None
     family: Annotated[Family | None, Field(description="Only for a single file that does not tell.")] = None
     config: Annotated[
@@ -56,9 +62,11 @@ class ModelConfig(Strict):
         Field(description="Overrides the checkpoint's scheduler config."),
     ] = None
     vae: Annotated[str | None, Field(description="Another VAE's source.")] = None
+    vae_revision: Annotated[Revision | None, Field(description="The hub revision of vae.")] = None
     preview: Annotated[
         str | None, Field(description="An AutoencoderTiny for previews. By default a linear map fitted to the VAE.")
     ] = None
+    preview_revision: Annotated[Revision | None, Field(description="The hub revision of preview.")] = None
     vae_tile: Tile | None = None
     loras: Annotated[dict[Name, str], Field(description="LoRAs by name: .safetensors files.")] = {}
     embeddings: Annotated[dict[Name, str], Field(description="Textual inversions by name: .safetensors files.")] = {}
@@ -79,3 +87,8 @@ class ModelConfig(Strict):
         Field(description="The side of the square that the model generates best, pixels. Larger requests are resized."),
     ] = 512
     engine: Annotated[EngineConfig, Field(description="How a replica batches.")] = EngineConfig()
+
+    @field_validator("revision", "vae_revision", "preview_revision")
+    @classmethod
+    def _pins_a_hub_id(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        return check_revision(revision, info, REVISED[info.field_name or ""])

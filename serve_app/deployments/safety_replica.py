@@ -72,7 +72,7 @@ class SafetyReplica:
 
 def names_another(current: SafetyConfig, config: SafetyConfig) -> bool:
     """Whether `config` wants another checker than `current`, or the same one elsewhere."""
-    return (current.checker, current.device) != (config.checker, config.device)
+    return any(getattr(current, key) != getattr(config, key) for key in ("checker", "revision", "device"))
 
 
 def load_checker(config: SafetyConfig) -> "SafetyChecker":
@@ -82,4 +82,4 @@ def load_checker(config: SafetyConfig) -> "SafetyChecker":
     with paused_gc():
         from serve_app.models.safety_checker import SafetyChecker
 
-    return SafetyChecker(config.checker, config.device)
+    return SafetyChecker(config)

@@ -41,6 +41,7 @@ def find_url() -> str:
     """Where callers on this machine reach the application."""
     client: Any = context._get_global_client()
     options = client.http_config
-    host = options.host if options.host not in (None, "", "0.0.0.0", "::") else "127.0.0.1"
+    everywhere = (None, "", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
+    host = "127.0.0.1" if options.host in everywhere else options.host
     scheme = "https" if options.ssl_certfile else "http"
     return f"{scheme}://{host}:{options.port}"

@@ -1,6 +1,7 @@
 """Previews of unfinished images: one linear map from latents to colours, or a tiny decoder (TAESD)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,7 +66,8 @@ def choose_preview_decoder(family: ModelFamily, config: ModelConfig) -> PreviewD
         claim_cores(family.device, 1)
         return fit_preview(family.autoencoder, family.device)
     channels = family.autoencoder.latent_channels
-    return load_tiny_decoder(config.preview, channels, family.device, choose_dtype(config, family.device))
+    folder = find_part("preview", config.preview, config.preview_revision)
+    return load_tiny_decoder(folder, channels, family.device, choose_dtype(config, family.device))
 
 
 @torch.inference_mode()
@@ -81,9 +83,8 @@ def fit_preview(autoencoder: Autoencoder, device: torch.device) -> LinearPreview
     return LinearPreview(weight=solution[:-1].clone(), bias=solution[-1].clone())
 
 
-def load_tiny_decoder(source: str, channels: int, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
-    """The diffusers `AutoencoderTiny` at `source`, for latents of `channels` channels. Raises ModelLoadError."""
-    folder = find_part("preview", source)
+def load_tiny_decoder(folder: Path, channels: int, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
+    """The diffusers `AutoencoderTiny` in `folder`, for latents of `channels` channels. Raises ModelLoadError."""
     if not folder.is_dir():
         raise ModelLoadError(
             f"preview: must be the diffusers directory or hub id of an AutoencoderTiny, and {folder} is a file"
@@ -92,6 +93,6 @@ def load_tiny_decoder(source: str, channels: int, device: torch.device, dtype: t
     if tiny.config["latent_channels"] != channels:
         raise ModelLoadError(
             f"preview: must decode the model's {channels} latent channels, "
-            f"and {source} decodes {tiny.config['latent_channels']}"
+            f"and {folder} decodes {tiny.config['latent_channels']}"
         )
     return TinyDecoder(tiny.to(device).eval().requires_grad_(False))

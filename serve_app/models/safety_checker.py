@@ -11,32 +11,32 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
+from serve_app.config import SafetyConfig
 from serve_app.errors import ModelLoadError
 from serve_app.models.loading.devices import choose_device
-from serve_app.models.loading.sources import find_part
+from serve_app.models.loading.sources import find_checker
 
 
 class SafetyChecker:
-    """Flags images that should not be shown.
+    """Flags images that should not be shown. Raises ModelLoadError where the config's checker cannot be loaded."""
 
-    Args:
-        source: its directory (config, weights, preprocessor config) or hub id.
-        device: `auto`, `cuda`, `mps` or `cpu`.
-    """
-
-    def __init__(self, source: str, device: str) -> None:
-        folder = find_part("safety.checker", source)
-        self._device = choose_device(device)
+    def __init__(self, config: SafetyConfig) -> None:
+        folder = find_checker(config)
+        whole = (folder / "safety_checker").is_dir()
+        weights, preprocessor = (folder / "safety_checker", folder / "feature_extractor") if whole else (folder, folder)
+        self._device = choose_device(config.device)
         disable_progress_bar()  # a server writes to a log
         # Its warning says that a black image is returned, which is not so here.
         logging.getLogger(StableDiffusionSafetyChecker.__module__).setLevel(logging.ERROR)
         try:
             checker: Any = StableDiffusionSafetyChecker.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True
+                weights, use_safetensors=True, local_files_only=True
             )
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+            self._processor: Any = CLIPImageProcessorPil.from_pretrained(preprocessor, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
-            raise ModelLoadError(f"safety.checker: {folder} cannot be loaded ({error})") from error
+            raise ModelLoadError(
+                f"safety.checker: {folder} cannot be loaded ({error}): it must hold model.safetensors"
+            ) from error
         self._checker: Any = checker.to(self._device).eval()
 
     @torch.inference_mode()

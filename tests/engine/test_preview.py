@@ -53,7 +53,7 @@ def test_a_configured_decoder_draws_the_previews_and_not_the_image(tiny_sd: Path
 def test_the_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
     source = save_tiny(tmp_path)
     latents = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1))
-    decoded_here = load_tiny_decoder(source, 4, CPU, torch.float32).decode(latents)
+    decoded_here = load_tiny_decoder(Path(source), 4, CPU, torch.float32).decode(latents)
     with torch.inference_mode():
         tiny: Any = AutoencoderTiny.from_pretrained(source)
         decoded = tiny.decode(latents[None]).sample
@@ -64,7 +64,7 @@ def test_the_decoder_decodes_as_diffusers_does(tmp_path: Path) -> None:
 def test_what_is_no_fitting_decoder_is_refused_at_start(tmp_path: Path) -> None:
     source = save_tiny(tmp_path, channels=16)
     with pytest.raises(ModelLoadError, match=r"preview: .* the model's 4 latent channels, and .* decodes 16"):
-        load_tiny_decoder(source, 4, CPU, torch.float32)
+        load_tiny_decoder(Path(source), 4, CPU, torch.float32)
     (tmp_path / "one.safetensors").write_bytes(b"")
     with pytest.raises(ModelLoadError, match=r"preview: .*diffusers directory .*one\.safetensors is a file"):
-        load_tiny_decoder(str(tmp_path / "one.safetensors"), 4, CPU, torch.float32)
+        load_tiny_decoder(tmp_path / "one.safetensors", 4, CPU, torch.float32)

@@ -72,10 +72,21 @@ def test_pickled_weights_are_refused_unless_allowed(broken: Path) -> None:
     assert load_family(config).autoencoder.latent_channels == 4
 
 
+@pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pt"])
+@pytest.mark.parametrize("key", ["source", "vae", "loras.style", "embeddings.style"])
+def test_other_formats_than_safetensors_are_refused_for_every_kind_of_file(
+    tiny_sd: Path, tmp_path: Path, key: str, suffix: str
+) -> None:
+    """Before a byte of them is read: this one would fail to be unpickled."""
+    (tmp_path / f"file{suffix}").write_bytes(b"cos\nsystem\n")
+    path, (name, _, entry) = str(tmp_path / f"file{suffix}"), key.partition(".")
+    asked = {"source": str(tiny_sd), name: {entry: path} if entry else path}
+    assert refusal(**asked) == f"{key}: {path} must be a .safetensors file: convert it, as other formats could run code"
+
+
 def test_a_device_that_is_not_there_is_named(tiny_sd: Path) -> None:
-    if torch.backends.mps.is_available():
-        pytest.skip("this machine has one")
-    assert "device: torch finds no mps device here; use one of auto, " in refusal(tiny_sd, device="mps")
+    name = "cuda" if torch.backends.mps.is_available() else "mps"
+    assert f"device: torch finds no {name} device here; use one of auto, " in refusal(tiny_sd, device=name)
 
 
 def test_prompts_are_cut_into_chunks_of_75_tokens() -> None:

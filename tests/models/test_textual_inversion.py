@@ -48,6 +48,6 @@ def test_sdxl_takes_a_pair(tiny_sdxl: Path, tmp_path: Path) -> None:
 def test_an_embedding_that_does_not_fit_is_refused_at_start(tiny_sd: Path, tmp_path: Path) -> None:
     wide = tmp_path / "wide.safetensors"
     save_file({"emb_params": torch.randn(1, 48)}, wide)
-    for file, reason in ((wide, "48 wide"), (tmp_path / "none.safetensors", "No such file")):
+    for file, reason in ((wide, "48 wide"), (tmp_path / "none.safetensors", "does not exist")):
         with pytest.raises(ModelLoadError, match=rf"embeddings\.style: .*{reason}"):
             load_family(tiny_config(tiny_sd).model_copy(update={"embeddings": {"style": str(file)}}))

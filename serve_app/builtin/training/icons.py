@@ -38,7 +38,8 @@ def fetch_packages(cache: Path) -> None:
         if (cache / folder).exists():
             continue
         command = ["npm", "pack", "--silent", package]
-        archive = subprocess.run(command, cwd=cache, check=True, capture_output=True, text=True).stdout.split()[-1]
+        run = subprocess.run(command, cwd=cache, check=True, capture_output=True, text=True)  # noqa: S603  # constants
+        archive = run.stdout.split()[-1]
         with tarfile.open(cache / archive) as tar:
             tar.extractall(cache / folder, filter="data")
 

@@ -17,7 +17,7 @@ from serve_app.models.denoisers.choose_executor import choose_executor
 from serve_app.models.denoisers.executor import Executor
 from serve_app.models.loading.diffusers_directory import load_part
 from serve_app.models.loading.single_file import load_single_vae
-from serve_app.models.loading.sources import find_part
+from serve_app.models.loading.sources import find_part, find_weights
 from serve_app.models.lora.lora_file import read_lora
 from serve_app.models.lora.lora_store import LoraStore
 from serve_app.models.text.textual_inversion import Encoder, load_embeddings
@@ -77,7 +77,8 @@ class Checkpoint:
     def load_autoencoder(self) -> Autoencoder:
         """The VAE that `vae:` names, else the checkpoint's own. It runs in float32 where float16 overflows."""
         if self.config.vae is not None:
-            vae = self._place(load_vae(find_part("vae", self.config.vae), self.dtype))
+            path = find_part("vae", self.config.vae, self.config.vae_revision)
+            vae = self._place(load_vae(path, self.dtype))
         elif self.source.has("vae"):
             vae = self.load(AutoencoderKL, "vae")
         else:
@@ -94,7 +95,7 @@ class Checkpoint:
 
     def load_loras(self, parts: Mapping[str, Any]) -> LoraStore:
         """The configured LoRAs, each checked against the model's `parts`. Raises ModelLoadError."""
-        paths = {name: Path(path).expanduser() for name, path in self.config.loras.items()}
+        paths = {name: find_weights(f"loras.{name}", path) for name, path in self.config.loras.items()}
         return LoraStore(
             read=lambda name: read_lora(name, paths[name], parts, self.device, self.dtype),
             names=tuple(paths),
@@ -103,7 +104,8 @@ class Checkpoint:
 
     def load_embeddings(self, *encoders: Encoder) -> None:
         """Add the configured textual inversions to the text encoders. Raises ModelLoadError."""
-        load_embeddings(self.config.embeddings, encoders)
+        files = {name: find_weights(f"embeddings.{name}", path) for name, path in self.config.embeddings.items()}
+        load_embeddings(files, encoders)
 
     def _place(self, module: Any) -> Any:
         layout = torch.channels_last if self.config.channels_last else torch.preserve_format

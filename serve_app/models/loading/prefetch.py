@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from serve_app.config.serve_file import DarkroomConfig, read_serve_file
-from serve_app.models.loading.sources import find_checkpoint, find_part
+from serve_app.models.loading.sources import find_checker, find_checkpoint, find_part
 
 log = logging.getLogger("darkroom.prefetch")
 
@@ -19,11 +19,11 @@ def prefetch(config: DarkroomConfig) -> list[Path]:
     for model in config.models.values():
         found.append(find_checkpoint(model))
         if model.vae is not None:
-            found.append(find_part("vae", model.vae))
+            found.append(find_part("vae", model.vae, model.vae_revision))
         if model.preview is not None:
-            found.append(find_part("preview", model.preview))
+            found.append(find_part("preview", model.preview, model.preview_revision))
     if config.safety is not None:
-        found.append(find_part("checker", config.safety.checker))
+        found.append(find_checker(config.safety))
     return found
 
 

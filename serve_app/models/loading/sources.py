@@ -1,10 +1,19 @@
 """Where a model's files are: in the package, on this disk, or on the hub. Imports no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app.builtin import BUILTIN_MODELS
-from serve_app.config import ModelConfig
+from serve_app.config import ModelConfig, SafetyConfig
+from serve_app.config.hub import is_local
 from serve_app.errors import ModelLoadError
+
+PART_FILES = ("*.json", "*.safetensors")
+CHECKER_FILES = (
+    *("config.json", "preprocessor_config.json", "model.safetensors"),
+    *("safety_checker/config.json", "safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json"),
+)
+"""Of a checkpoint only these, which are a tenth of it."""
 
 
 def find_checkpoint(config: ModelConfig) -> Path:
@@ -29,38 +38,56 @@ def find_checkpoint(config: ModelConfig) -> Path:
             )
         )
     except (OSError, ValueError) as error:
-        raise _unreachable("source", config.source, error) from error
-
-
-def is_local(source: str) -> bool:
-    """Whether a source is a path, not a hub id."""
-    return source.startswith((".", "/", "~"))
+        raise _unreachable("source", config.source, config.revision, error) from error
 
 
 def find_local(key: str, source: str) -> Path:
     """A directory or `.safetensors` file on this disk. Raises ModelLoadError; `key` is the config key it names."""
     path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
+    if path.is_dir():
         return path
-    if path.is_file():
+    if not path.exists():
+        raise ModelLoadError(f"{key}: {path} does not exist: give a diffusers directory or a .safetensors file")
+    return find_weights(key, source)
+
+
+def find_weights(key: str, source: str) -> Path:
+    """A `.safetensors` file on this disk. Raises ModelLoadError; `key` is the config key it names."""
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    if path.exists():
         raise ModelLoadError(f"{key}: {path} must be a .safetensors file: convert it, as other formats could run code")
-    raise ModelLoadError(f"{key}: {path} does not exist: give a diffusers directory or a .safetensors file")
+    raise ModelLoadError(f"{key}: {path} does not exist; it must be a .safetensors file")
 
 
-def find_part(key: str, source: str) -> Path:
-    """The directory or file of one part, such as a VAE or the safety checker. Raises ModelLoadError."""
+def find_part(key: str, source: str, revision: str | None, files: Sequence[str] = PART_FILES) -> Path:
+    """The directory or file of one part, such as a VAE. Raises ModelLoadError.
+
+    Args:
+        key: the config key that errors name.
+        source: a path or a hub id.
+        revision: the hub's branch, tag or commit; its main branch by default.
+        files: patterns of what is fetched from the hub.
+    """
     if is_local(source):
         return find_local(key, source)
     from huggingface_hub import snapshot_download  # here because only the hub needs it
 
     try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
-        raise _unreachable(key, source, error) from error
+        raise _unreachable(key, source, revision, error) from error
 
 
-def _unreachable(key: str, source: str, error: Exception) -> ModelLoadError:
+def find_checker(config: SafetyConfig) -> Path:
+    """The directory of the safety checker, or of the checkpoint that holds it. Raises ModelLoadError."""
+    return find_part("safety.checker", config.checker, config.revision, CHECKER_FILES)
+
+
+def _unreachable(key: str, source: str, revision: str | None, error: Exception) -> ModelLoadError:
+    wanted = f"{source} at {revision}" if revision else source
     return ModelLoadError(
-        f"{key}: {source} cannot be fetched from the hub ({error}): check the id and the network, "
+        f"{key}: {wanted} cannot be fetched from the hub ({error}): check the id, the revision and the network, "
         "or give a local path that starts with / or ./"
     )

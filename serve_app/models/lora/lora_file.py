@@ -22,8 +22,6 @@ RETIRED_PREFIX = ".text_model."
 
 def read_lora(name: str, path: Path, parts: Mapping[str, nn.Module], device: torch.device, dtype: torch.dtype) -> Lora:
     """Read the file for a model of these `parts` (`unet`, `text_encoder` ...). Raises ModelLoadError."""
-    if not path.is_file():
-        raise ModelLoadError(f"loras.{name}: {path} does not exist; it must be a .safetensors file")
     try:
         weights, alphas = _to_peft(load_file(path), parts["unet"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:

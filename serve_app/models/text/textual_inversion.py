@@ -27,14 +27,14 @@ class _Loader(TextualInversionLoaderMixin):
     components: Mapping[str, object] = MappingProxyType({})
 
 
-def load_embeddings(files: Mapping[str, str], encoders: Sequence[Encoder]) -> None:
+def load_embeddings(files: Mapping[str, Path], encoders: Sequence[Encoder]) -> None:
     """Add the names in `files` to every encoder. Raises ModelLoadError.
 
     A file holds one tensor (`emb_params`, or any name) for one encoder, or `clip_l` and `clip_g` for SDXL's two.
     """
     for name, path in files.items():
         try:
-            tensors = load_file(Path(path).expanduser())
+            tensors = load_file(path)
             vectors = [tensors[key] for key in SDXL_KEYS] if len(encoders) > 1 else [next(iter(tensors.values()))]
             for (tokenizer, text_encoder), embedding in zip(encoders, vectors, strict=True):
                 _add_name(name, embedding, tokenizer, text_encoder)
