@@ -14,6 +14,7 @@ DarkroomError                       500  internal_error
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; see Retry-After
 |- NotReady                         503  not_ready           the model is warming up, draining or stopped
+|- ReviewFailed                     503  review_failed       the safety checker did not answer: the image is withheld
 |- ContentRefused                   422  content_refused     the safety checker flagged the image
 `- GenerationFailed                 500  generation_failed   this one image failed; its neighbours are not affected
 """
@@ -171,6 +172,13 @@ class NotReady(DarkroomError):
 
     status = 503
     code = "not_ready"
+
+
+class ReviewFailed(DarkroomError):
+    """The safety checker did not review the image, so it is withheld. The message says why."""
+
+    status = 503
+    code = "review_failed"
 
 
 class ContentRefused(DarkroomError):
