@@ -46,7 +46,7 @@ class InvalidRequest(DarkroomError):
     """One field of a request is not valid.
 
     Args:
-        field: the field's name, as the caller wrote it.
+        field: the field's name, as the caller wrote it, shortened where it is long.
         value: the value that was sent, shortened where it is long.
         limit: what is allowed, as a sentence without its subject ("must be ...").
     """
@@ -56,7 +56,7 @@ class InvalidRequest(DarkroomError):
 
     def __init__(self, field: str, value: object, limit: str) -> None:
         super().__init__(field, value, limit)
-        self.field = field
+        self.field = str(shorten(field))
         self.value = shorten(value)
         self.limit = limit
 
