@@ -14,6 +14,7 @@ DarkroomError                       500  internal_error
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; see Retry-After
 |- NotReady                         503  not_ready           the model is warming up, draining or stopped
+|- ReviewFailed                     503  review_failed       the safety checker did not answer: the image is withheld
 |- ContentRefused                   422  content_refused     the safety checker flagged the image
 `- GenerationFailed                 500  generation_failed   this one image failed; its neighbours are not affected
 """
@@ -45,7 +46,7 @@ class InvalidRequest(DarkroomError):
     """One field of a request is not valid.
 
     Args:
-        field: the field's name, as the caller wrote it.
+        field: the field's name, as the caller wrote it, shortened where it is long.
         value: the value that was sent, shortened where it is long.
         limit: what is allowed, as a sentence without its subject ("must be ...").
     """
@@ -55,7 +56,7 @@ class InvalidRequest(DarkroomError):
 
     def __init__(self, field: str, value: object, limit: str) -> None:
         super().__init__(field, value, limit)
-        self.field = field
+        self.field = str(shorten(field))
         self.value = shorten(value)
         self.limit = limit
 
@@ -171,6 +172,13 @@ class NotReady(DarkroomError):
 
     status = 503
     code = "not_ready"
+
+
+class ReviewFailed(DarkroomError):
+    """The safety checker did not review the image, so it is withheld. The message says why."""
+
+    status = 503
+    code = "review_failed"
 
 
 class ContentRefused(DarkroomError):

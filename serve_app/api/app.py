@@ -19,6 +19,7 @@ from serve_app.api.keys import read_keys
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
 from serve_app.api.middleware.body_limit import BodyLimitMiddleware
+from serve_app.api.middleware.security_headers import SecurityHeadersMiddleware
 from serve_app.api.middleware.trace_requests import add_tracing
 from serve_app.api.native import presets
 from serve_app.api.native import routes as native_routes
@@ -103,6 +104,7 @@ def add_middleware(
         add_tracing(app, provider)
     # Starlette has one of these too, but outside of all other middleware, where the access log cannot see its response.
     app.add_middleware(ServerErrorMiddleware, handler=internal_error_response)
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(
         AccessLogMiddleware,
         logger=logging.getLogger("darkroom.access"),

@@ -91,6 +91,9 @@ class IngressConfig(Strict):
     keys: Annotated[KeysConfig, Field(description="Who may call.")] = KeysConfig()
     results: Annotated[ResultsConfig, Field(description="Images that are fetched by link.")] = ResultsConfig()
     logs: Annotated[LogsConfig, Field(description="What the access log holds.")] = LogsConfig()
+    review_timeout_s: Annotated[
+        Seconds, Field(description="How long the safety checker may take for one image, seconds. After it: 503.")
+    ] = 30.0
     max_body_bytes: Annotated[Positive, Field(description="The largest body of a request, bytes.")] = 32 * 1024 * 1024
     body_timeout_s: Annotated[Seconds, Field(description="How long a body may take to arrive, seconds.")] = 60.0
     cors_origins: Annotated[tuple[str, ...], Field(description="Origins that browsers may call from.")] = ()

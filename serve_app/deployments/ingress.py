@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import chain
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
@@ -21,11 +19,13 @@ from serve_app.config.names import INGRESS
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
+from serve_app.deployments.current_app import CurrentApp
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.safety_review import SafetyReview
 from serve_app.deployments.spans import start_tracing
 from serve_app.deployments.tasks import least_advanced
 from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded
@@ -35,37 +35,6 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
-
-
-class CurrentApp:
-    """Serve takes the application once, before the first config. A request keeps the application it came to."""
-
-    def __init__(self) -> None:
-        self._app: FastAPI | None = None
-
-    def swap(self, app: FastAPI) -> None:
-        """Let `app` have all further requests."""
-        self._app = app
-
-    @property
-    def routes(self) -> Sequence[BaseRoute]:
-        """Serve tags its metrics by these."""
-        return self._app.routes if self._app is not None else []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan":
-            await self._run_lifespan(receive, send)
-        elif self._app is None:
-            raise NotReady("the ingress has no config yet")
-        else:
-            await self._app(scope, receive, send)
-
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        """Answer start and end. The applications themselves have nothing to start."""
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
 
 
 @serve.ingress()
@@ -88,12 +57,13 @@ class Ingress:
     ) -> None:
         write_plain_lines()
         self._replicas = replicas
-        self._safety = safety
+        self._checker = safety
         self._secret = secret
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
         self.config = IngressConfig()
+        self._safety = SafetyReview(safety, self.config)
         self._reused: dict[str, ModelCapabilities] = {}
         self._limiter = RateLimiter()
         self._app = CurrentApp()
@@ -129,13 +99,14 @@ class Ingress:
         self._app.swap(app)
         self._live.accept(config)
         self.config = config
+        self._safety = SafetyReview(self._checker, config)
         self._reused.clear()
         self._readiness.announce()
 
     def _check(self, config: IngressConfig) -> None:
         """Refuse settings that do not go with the models. Raises ConfigError."""
         several = serve_state.count_replicas() > 1
-        found = config.find_contradictions(self.models, self._safety is not None, several)
+        found = config.find_contradictions(self.models, self._checker is not None, several)
         for name in self.models:
             # Before a replica has said what its model can do, `Readiness` waits to check that.
             model = self._capabilities.known.get(name)
@@ -168,7 +139,20 @@ class Ingress:
         return capabilities.with_settings(settings.defaults, settings.limits, settings.ai_mark)
 
     async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
-        """The events of one request. Where a replica dies, another goes on from the last resume point.
+        """The events of one request, as far as the model's safety policy lets them out."""
+        image: GeneratedImage | None = None
+        context = self._safety.without_previews(request.model, context)
+        async with aclosing(self._run(request, context)) as events:
+            async for event in events:
+                if isinstance(event, GeneratedImage):
+                    image = event
+                else:
+                    yield self._safety.hide_preview(request.model, event)
+        if image is not None:  # its replica is free by now: a slow review keeps no model waiting
+            yield await self._safety.review(request, image)
+
+    async def _run(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
+        """The replica's events. Where a replica dies, another goes on from the last resume point.
 
         The same request gives the same image wherever it runs, so the caller notices the delay only.
         """
@@ -177,13 +161,12 @@ class Ingress:
             try:
                 async with aclosing(self._queues[request.model].generate(request, context, saved)) as events:
                     async for event in events:
-                        if isinstance(event, GeneratedImage):
-                            yield await self._review(request, event)
-                            return
                         if isinstance(event, ResumePoint):
                             saved = event
-                        else:
-                            yield event
+                            continue
+                        yield event
+                        if isinstance(event, GeneratedImage):
+                            return
             except BackPressureError as error:
                 raise Overloaded(self.config.settings_of(request.model).retry_after_s) from error
             except DeploymentUnavailableError as error:
@@ -193,13 +176,6 @@ class Ingress:
                     raise GenerationFailed(f"{ATTEMPTS} replicas died while they generated this image") from error
             except RayTaskError as error:
                 raise _cause(error) from None
-
-    async def _review(self, request: GenerationRequest, image: GeneratedImage) -> GeneratedImage:
-        """Ask the safety checker where the model's policy wants it."""
-        policy = self.config.settings_of(request.model).safety if self._safety is not None else "off"
-        if self._safety is None or policy == "off":
-            return image
-        return await self._safety.review.remote(image, request.output, policy)
 
     async def cancel(self, task: str, owner: str) -> int:
         """See `Service`."""
@@ -212,21 +188,27 @@ class Ingress:
     async def _stop(self, method: str, task: str, owner: str) -> int:
         """Waiting requests leave their queue, running ones are told. Returns how many images that were."""
         waiting = sum(queue.leave(task, owner) for queue in self._queues.values())
-        return waiting + sum(await self._ask_all(method, task, owner))
+        return waiting + sum(await self._ask(self.models, method, task, owner))
 
     async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """See `Service`."""
-        answers = await self._ask_all("progress_of", task, owner, preview)
         waiting = [queue.position_of(entry) for queue in self._queues.values() for entry in queue.find(task, owner)]
-        return least_advanced([*waiting, *(answer for answer in answers if answer is not None)])
+        running = await asyncio.gather(*(self._progress_in(model, task, owner, preview) for model in self.models))
+        return least_advanced([*waiting, *chain.from_iterable(running)])
+
+    async def _progress_in(self, model: str, task: str, owner: str, preview: bool) -> list[Queued | Progress]:
+        """How far the task is on each replica of one model that runs it."""
+        shown = preview and self._safety.shows_previews(model)
+        answers = await self._ask([model], "progress_of", task, owner, shown)
+        return [self._safety.hide_preview(model, answer) for answer in answers if answer is not None]
 
     async def memory(self) -> list[MemoryUse]:
         """See `Service`."""
-        return await self._ask_all("memory")
+        return await self._ask(self.models, "memory")
 
-    async def _ask_all(self, method: str, *args: str | bool) -> list[Any]:
-        """Every replica's answer."""
-        asked = [handle.broadcast(method, *args).results_async() for handle in self._replicas.values()]
+    async def _ask(self, models: Sequence[str], method: str, *args: str | bool) -> list[Any]:
+        """The answer of every replica of these models."""
+        asked = [self._replicas[model].broadcast(method, *args).results_async() for model in models]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
 

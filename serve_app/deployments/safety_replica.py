@@ -1,6 +1,8 @@
 """The safety checker as a deployment of its own. All models share it, so it checks images of many callers at once."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ from serve_app.requests.image_files import OutputSpec, blur_image, open_image
 if TYPE_CHECKING:
     from serve_app.models.safety_checker import SafetyChecker
 
+MAX_BATCH_SECONDS = 120.0
+"""A batch that takes longer hangs, and those after it wait for it."""
+
 
 class SafetyReplica:
     """Reviews finished images."""
@@ -26,6 +31,7 @@ class SafetyReplica:
         write_plain_lines()
         self._config = LiveConfig(SAFETY, SafetyConfig)
         self._checker: SafetyChecker | None = None
+        self._batch_began: float | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the checker that the config names, and set how it batches.
@@ -59,15 +65,25 @@ class SafetyReplica:
         return replace(image, content=content, flagged=flagged)
 
     async def check_health(self) -> None:
-        """Raise NotReady where no checker is loaded."""
+        """Raise NotReady where no checker is loaded, or where it hangs. Serve then replaces the replica."""
         if self._checker is None:
             raise NotReady("user_config must be given: no safety checker is loaded")
+        if self._batch_began is not None and time.monotonic() - self._batch_began > MAX_BATCH_SECONDS:
+            raise NotReady(f"the safety checker has not answered for {MAX_BATCH_SECONDS:g} s")
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.01)
     async def _flags(self, contents: list[bytes]) -> list[bool]:
         assert self._checker is not None
-        images = [open_image(content) for content in contents]
-        return await asyncio.to_thread(self._checker.flags, images)
+        self._batch_began = time.monotonic()
+        try:
+            return await asyncio.to_thread(find_flagged, self._checker, contents)
+        finally:
+            self._batch_began = None
+
+
+def find_flagged(checker: "SafetyChecker", contents: Sequence[bytes]) -> list[bool]:
+    """Decode image files and check them: work for a thread."""
+    return checker.flags([open_image(content) for content in contents])
 
 
 def names_another(current: SafetyConfig, config: SafetyConfig) -> bool:

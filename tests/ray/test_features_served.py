@@ -2,10 +2,14 @@
 
 import base64
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import ray
 from PIL import Image
 
 from tests.checkpoints import save_safety_checker
@@ -57,6 +61,7 @@ def test_one_safety_checker_serves_models_of_unlike_policies(deploy: Deploy, tin
             models,
             settings={policy: {"safety": policy} for policy in models},
             safety=safety,
+            ingress={"review_timeout_s": 1},
             args={"safety": {"num_cpus": 0.5, "num_gpus": 0.1}},
         )
     )
@@ -68,3 +73,42 @@ def test_one_safety_checker_serves_models_of_unlike_policies(deploy: Deploy, tin
         assert "parameters" in image.info
     assert answers["refuse"].status_code == 422
     assert answers["refuse"].json()["error"]["code"] == "content_refused"
+    stream = {"prompt": "x", "seed": 3, "previews": 2, "num_inference_steps": 20}
+    for policy in models:
+        events = client.post("/v1/generate", json={**stream, "model": policy}, headers={"Accept": "text/event-stream"})
+        assert "event: progress" in events.text
+        assert ('"preview": "' in events.text) == (policy == "flag")
+        assert ("content_refused" in events.text) == (policy == "refuse")
+    check_partial_image(client)
+    check_dead_checker(client)
+
+
+def check_partial_image(client: httpx.Client) -> None:
+    """The image of an interrupted request is reviewed, too, and its preview is not shown before."""
+    body = {"prompt": "x", "steps": 140, "sampler_name": "Heun", "override_settings": {"sd_model_checkpoint": "refuse"}}
+    with ThreadPoolExecutor(1) as pool:
+        cut = pool.submit(client.post, "/sdapi/v1/txt2img", json=body)
+        polled = []
+        while not cut.done():
+            polled.append(client.get("/sdapi/v1/progress").json())
+            if sum(one["progress"] > 0 for one in polled) > 2:
+                client.post("/sdapi/v1/interrupt")
+    assert any(one["progress"] > 0 for one in polled)
+    assert not any(one["current_image"] for one in polled)
+    assert (cut.result().status_code, cut.result().json()["error"]) == (422, "ContentRefused")
+
+
+def check_dead_checker(client: httpx.Client) -> None:
+    """While there is no checker, nothing goes out; then Serve has started another one."""
+    actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+    (name,) = [one["name"] for one in actors if "#safety#" in one["name"]]
+    ray.kill(ray.get_actor(name, namespace="serve"))
+    body = {"prompt": "x", "seed": 3, "model": "flag"}
+    found = [client.post("/txt2img/", json=body)]
+    deadline = time.monotonic() + 60
+    while found[-1].status_code != 200:
+        assert (found[-1].status_code, found[-1].headers["x-error"]) == (503, "review_failed"), found[-1].text
+        assert time.monotonic() < deadline
+        found.append(client.post("/txt2img/", json=body))
+    assert found[-1].headers["x-content-flagged"] == "true"
+    assert len(found) > 1, "the first one came while there was no checker"
