@@ -15,7 +15,8 @@ from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
-from serve_app.requests.image_files import encode_png, fit, infotext_of, read_base64, read_image
+from serve_app.requests.image_files import encode_png, fit, read_base64, read_image
+from serve_app.requests.image_metadata import infotext_of
 from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 Entry = dict[str, Any]
@@ -49,8 +50,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def png_info(body: PngInfoBody) -> PngInfoResponse:
         """What an image's file says of how it was made."""
         content = read_base64("image", body.image)
-        read_image("image", content, await most_input_pixels(dispatcher))
-        info = infotext_of(content)
+        info = infotext_of(content, "image", await most_input_pixels(dispatcher))
         return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
 
     @routes.post("/extra-single-image")
