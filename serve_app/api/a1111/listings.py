@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
-from serve_app.api.a1111.conversion import fill_first, plain_checkpoint
+from serve_app.api.a1111.conversion import first_variable, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
@@ -99,7 +99,11 @@ async def upscalers(dispatcher: Dispatcher) -> list[Entry]:
 async def prompt_styles(dispatcher: Dispatcher) -> list[Entry]:
     """Presets as prompt styles: clients put the prompt where the first variable stands."""
     return [
-        {"name": name, "prompt": fill_first(preset, "{prompt}"), "negative_prompt": preset.negative_prompt}
+        {
+            "name": name,
+            "prompt": preset.prompt.format(**first_variable(preset, "{prompt}")),
+            "negative_prompt": preset.negative_prompt,
+        }
         for name, preset in dispatcher.config.presets.items()
     ]
 
