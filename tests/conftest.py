@@ -1,10 +1,14 @@
-"""Shared by all tests: markers by folder, tiny checkpoints, an engine over one of them."""
+"""Shared by all tests: markers by folder, tiny checkpoints, an engine over one of them.
+
+Tests with random inputs try a few hundred, and 100,000 each with `--hypothesis-profile fuzz --timeout 0`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.engine.engine import Engine
@@ -17,6 +21,12 @@ pytest_plugins = ["pytester", "tests.no_skips"]
 TESTS = Path(__file__).parent
 MARKERS = {"ray", "gpu", "slow"}
 """Tests in a folder of this name, at any depth, have the marker."""
+
+settings.register_profile(
+    "plain", max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("fuzz", settings.get_profile("plain"), max_examples=100_000, derandomize=False)
+settings.load_profile("plain")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

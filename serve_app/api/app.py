@@ -19,6 +19,7 @@ from serve_app.api.keys import read_keys
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
 from serve_app.api.middleware.body_limit import BodyLimitMiddleware
+from serve_app.api.middleware.parse_limits import ParseLimitMiddleware
 from serve_app.api.middleware.security_headers import SecurityHeadersMiddleware
 from serve_app.api.middleware.trace_requests import add_tracing
 from serve_app.api.native import presets
@@ -96,6 +97,7 @@ def add_middleware(
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
+    app.add_middleware(ParseLimitMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
     app.add_middleware(AuthMiddleware, callers=callers)
     if config.cors_origins:

@@ -1,6 +1,8 @@
 """Error responses: any error becomes the status, headers and body of the API that was called."""
 
+import json
 import math
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +16,14 @@ from serve_app.api.native.native_errors import Problem, ProblemResponse, problem
 from serve_app.api.openai.openai_errors import OpenAIProblem, OpenAIProblemResponse, openai_problem
 from serve_app.errors import DarkroomError, InvalidRequest, LimitExceeded, Overloaded, Unauthorized, UnreadableBody
 from serve_app.requests.params import limit_of
+
+
+class ErrorJSONResponse(JSONResponse):
+    """JSON of an error. What cannot be written as UTF-8, such as half of a surrogate pair, becomes a question mark."""
+
+    def render(self, content: Any) -> bytes:
+        """See `JSONResponse`."""
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode(errors="replace")
 
 
 def error_response(path: str, error: DarkroomError) -> JSONResponse:
@@ -31,7 +41,7 @@ def error_response(path: str, error: DarkroomError) -> JSONResponse:
         status, body = a1111_problem(error)
     else:
         status, body = error.status, ProblemResponse(error=problem(error))
-    return JSONResponse(body.model_dump(), status, headers)
+    return ErrorJSONResponse(body.model_dump(), status, headers)
 
 
 def http_error_response(path: str, error: HTTPException) -> JSONResponse:
@@ -45,7 +55,7 @@ def http_error_response(path: str, error: HTTPException) -> JSONResponse:
         body = A1111Problem(error="HTTPException", detail=message, body="", errors="")
     else:
         body = ProblemResponse(error=Problem(code="http_error", message=message))
-    return JSONResponse(body.model_dump(), error.status_code, dict(error.headers or {}))
+    return ErrorJSONResponse(body.model_dump(), error.status_code, dict(error.headers or {}))
 
 
 async def internal_error_response(request: Request, _: Exception) -> JSONResponse:

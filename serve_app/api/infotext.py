@@ -8,7 +8,8 @@ from serve_app.requests.params import Infotext, SamplingParams
 from serve_app.requests.request import GenerationRequest
 from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
-FIELD = re.compile(r'\s*([\w ()/+-]+?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+FIELD = re.compile(r'([\w ()/+-]++)(?::\s*+("(?:\\.|[^"\\])*+"(?=,|$)|[^,]*+))?')
+"""A key, and its value where it has one. Nothing is given back once it has matched (`++`), so one pass is enough."""
 
 
 def write_infotext(request: GenerationRequest) -> str:
@@ -66,7 +67,8 @@ def read_infotext(text: str) -> dict[str, str]:
     if not last.startswith("Steps: "):
         lines, last = [*lines, last], ""
     prompt, _, negative = "\n".join(lines).partition("Negative prompt: ")
-    found = {name: value.strip().strip('"') for name, value in FIELD.findall(last)}
+    fields = (match.groups() for match in FIELD.finditer(last) if match[2] is not None and match[1].strip())
+    found = {name.strip(): value.strip().strip('"') for name, value in fields}
     if re.fullmatch(r"\d+x\d+", found.get("Size", "")):
         found["Size-1"], _, found["Size-2"] = found.pop("Size").partition("x")
     return {"Prompt": prompt.strip(), "Negative prompt": negative.strip(), **found}

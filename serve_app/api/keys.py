@@ -2,7 +2,6 @@
 
 import argparse
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -86,7 +85,7 @@ def find_caller(header: str | None, callers: list[Caller]) -> Caller:
     if scheme.lower() == "basic":
         try:
             name, _, key = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII or not UTF-8
             key = ""
     digest = hash_key(key)
     found = [caller for caller in callers if hmac.compare_digest(caller.sha256, digest)]

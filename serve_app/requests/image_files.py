@@ -3,21 +3,20 @@
 import base64
 import io
 import re
-import warnings
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
 from serve_app.errors import InvalidRequest
+from serve_app.requests.image_metadata import check_exif, opened
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 ResizeMode = Literal["stretch", "crop", "fill"]
 MEDIA_TYPES: dict[ImageFormat, str] = {kind: f"image/{kind}" for kind in get_args(ImageFormat)}
-READABLE = ("PNG", "JPEG", "WEBP")
 DATA_URL = re.compile(r"data:image/[a-z.+-]+;base64,", re.IGNORECASE)
 
 PNG_LEVEL = 1
@@ -134,23 +133,13 @@ def read_image(field: str, content: bytes, max_pixels: int) -> Image.Image:
     The size is checked before anything is decompressed.
 
     Raises:
-        InvalidRequest: the content is no such file, or has more than `max_pixels` pixels.
+        InvalidRequest: the content is no such file, has more than `max_pixels` pixels, or too much metadata.
     """
-    value = f"{len(content)} bytes"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=READABLE)
-        if image.width * image.height > max_pixels:
-            raise InvalidRequest(field, f"{image.width}x{image.height}", f"must have at most {max_pixels} pixels")
+    with opened(field, content, max_pixels) as image:
+        image.load()
+        check_exif(field, image)
         upright = ImageOps.exif_transpose(image)
         return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except Image.DecompressionBombError as error:
-        raise InvalidRequest(field, value, f"must have at most {max_pixels} pixels") from error
-    except UnidentifiedImageError as error:
-        raise InvalidRequest(field, value, "must be a complete PNG, JPEG or WebP file") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidRequest(field, value, f"must be a complete PNG, JPEG or WebP file ({error})") from error
 
 
 def fit(image: Image.Image, width: int, height: int, mode: ResizeMode) -> Image.Image:
@@ -183,15 +172,6 @@ def mask_from_alpha(image: Image.Image) -> bytes | None:
     if image.mode != "RGBA":
         return None
     return encode_png(Image.fromarray(np.where(np.asarray(image)[:, :, 3] == 0, 255, 0).astype(np.uint8)))
-
-
-def infotext_of(content: bytes) -> str:
-    """The infotext in a PNG's text or in EXIF's user comment; empty where there is none."""
-    image = Image.open(io.BytesIO(content))
-    comment = image.getexif().get_ifd(IFD.Exif).get(Base.UserComment, b"")
-    if isinstance(comment, bytes) and comment.startswith(b"UNICODE\0"):
-        return comment[8:].decode("utf-16-be", "replace")
-    return str(image.info.get("parameters", ""))
 
 
 def _extend(inner: Image.Image, width: int, height: int) -> Image.Image:

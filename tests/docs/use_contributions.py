@@ -17,7 +17,7 @@ from PIL import Image
 from serve_app.engine.engine import Engine
 from serve_app.models.load_family import load_family
 from serve_app.requests.events import GeneratedImage
-from serve_app.requests.image_files import infotext_of
+from serve_app.requests.image_metadata import infotext_of
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.resolve import resolve
 from tests.api.fakes import fake_app

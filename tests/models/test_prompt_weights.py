@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from serve_app.models.text.chunks import apply_weights, parse_weights, tokenize
+from serve_app.errors import InvalidRequest
+from serve_app.models.text.chunks import apply_weights, tokenize
+from serve_app.models.text.prompt_weights import parse_weights
 from tests.checkpoints import make_tokenizer
 
 
@@ -40,6 +42,24 @@ def test_weights_are_read_as_a1111_reads_them(prompt: str, parts: list[tuple[str
     found = parse_weights(prompt)
     assert [part.text for part in found] == [text for text, _ in parts]
     assert [part.weight for part in found] == pytest.approx([weight for _, weight in parts])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("(x:" + "9" * 41 + ")", "weights from -100 to 100"),
+        ("(x:" + "9" * 400 + ")", "weights from -100 to 100"),
+        ("((x:" + "9" * 400 + "):0)", "weights from -100 to 100"),
+        ("((x:-50):3)", "weights from -100 to 100"),
+        ("(" * 49 + "x", "weights from -100 to 100"),
+        ("([" * 33 + "x", "at most 64 brackets open at once"),
+        ("(" * 1000 + "a:" * 500, "at most 64 brackets open at once"),
+    ],
+    ids=["nines", "infinite", "nan", "product", "brackets", "deep", "deep and long"],
+)
+def test_weights_out_of_range_name_the_prompt(prompt: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^prompt: must have {reason}"):
+        parse_weights(prompt)
 
 
 def test_break_ends_a_chunk_and_is_padded() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from serve_app.api.a1111.inpainting import InpaintPlan
 from serve_app.api.a1111.schemas import A1111Img2ImgBody, A1111Txt2ImgBody
+from serve_app.api.prompt_templates import check_growth, fill_template
 from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
@@ -37,8 +38,10 @@ UNSUPPORTED_HIRES_DEFAULTS: dict[str, tuple[object, ...]] = {
 RESIZE_MODES: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill"}
 
 
-def to_params(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig], **more: Any) -> GenerationParams:
-    """The parameters of a body; `more` replaces some of them.
+def to_params(
+    body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig], max_characters: int, **more: Any
+) -> GenerationParams:
+    """The parameters of a body; `more` replaces some of them. `max_characters` is the model's longest prompt.
 
     Raises:
         InvalidRequest: names the field, its value and what is allowed.
@@ -51,7 +54,7 @@ def to_params(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig], **mor
     skip = body.override_settings.get("CLIP_stop_at_last_layers", 1)
     if not isinstance(skip, int) or not 1 <= skip <= 12:
         raise InvalidRequest("override_settings.CLIP_stop_at_last_layers", skip, "must be between 1 and 12")
-    prompt, negative_prompt = apply_styles(body, presets)
+    prompt, negative_prompt = apply_styles(body, presets, max_characters)
     values: dict[str, Any] = {
         "model": checkpoint_name(body),
         "prompt": prompt,
@@ -84,22 +87,29 @@ def plain_checkpoint(given: object) -> str:
     return str(given).partition(" ")[0].removesuffix(".safetensors")
 
 
-def apply_styles(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig]) -> tuple[str, str]:
-    """Prompt and negative prompt with presets as prompt styles: the first variable is the prompt, others stay empty."""
+def apply_styles(body: A1111Txt2ImgBody, presets: Mapping[str, PresetConfig], max_characters: int) -> tuple[str, str]:
+    """Prompt and negative prompt with presets as prompt styles: the first variable is the prompt, others stay empty.
+
+    Raises:
+        InvalidRequest: a style is unknown, or one of the prompts grows over `max_characters`.
+    """
     prompt, negative_prompt = body.prompt, body.negative_prompt
+    for field, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        if len(text) > max_characters:
+            raise InvalidRequest(field, text, f"must be at most {max_characters} characters")
     for style in body.styles:
         preset = presets.get(style)
         if preset is None:
             raise UnknownName("styles", style, f"must be among {', '.join(presets) or 'none: no style is configured'}")
-        prompt = fill_first(preset, prompt)
+        prompt = fill_template(preset.prompt, first_variable(preset, prompt), max_characters, "styles")
         negative_prompt = ", ".join(part for part in (negative_prompt, preset.negative_prompt) if part)
+        check_growth(len(negative_prompt), max_characters, "styles")
     return prompt, negative_prompt
 
 
-def fill_first(preset: PresetConfig, text: str) -> str:
-    """The template with `text` for its first variable and nothing for the others."""
-    names = preset.variables
-    return preset.prompt.format(**{name: text if name == names[0] else "" for name in names})
+def first_variable(preset: PresetConfig, text: str) -> dict[str, str]:
+    """`text` for the first variable of the template, and nothing for the others."""
+    return {name: "" if index else text for index, name in enumerate(preset.variables)}
 
 
 def hires_values(body: A1111Txt2ImgBody) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from serve_app.requests.image_files import (
     read_base64,
     read_image,
 )
+from serve_app.requests.sizes import check_range
 
 Box = tuple[int, int, int, int]
 
@@ -61,6 +62,8 @@ def plan_inpainting(body: A1111Img2ImgBody, max_pixels: int) -> InpaintPlan:
     if not body.inpaint_full_res:
         start = fill_hole(image, soft) if body.inpainting_fill == 0 else image
         return InpaintPlan(encode_png(start), encode_png(soft), Overlay(image, soft, (0, 0, *image.size)))
+    for field, side in (("width", body.width), ("height", body.height)):
+        check_range(field, side or 1, 1, max_pixels)
     ratio = (body.width or image.width) / (body.height or image.height)
     box = region(mask, body.inpaint_full_res_padding, ratio)
     inner, hole = image.crop(box), soft.crop(box)

@@ -9,13 +9,14 @@ from typing import Any
 from fastapi import APIRouter
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
-from serve_app.api.a1111.conversion import fill_first, plain_checkpoint
+from serve_app.api.a1111.conversion import first_variable, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
-from serve_app.requests.image_files import encode_png, fit, infotext_of, read_base64, read_image
+from serve_app.requests.image_files import encode_png, fit, read_base64, read_image
+from serve_app.requests.image_metadata import infotext_of
 from serve_app.requests.samplers import SAMPLERS, SCHEDULES
 
 Entry = dict[str, Any]
@@ -49,8 +50,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def png_info(body: PngInfoBody) -> PngInfoResponse:
         """What an image's file says of how it was made."""
         content = read_base64("image", body.image)
-        read_image("image", content, await most_input_pixels(dispatcher))
-        info = infotext_of(content)
+        info = infotext_of(content, "image", await most_input_pixels(dispatcher))
         return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
 
     @routes.post("/extra-single-image")
@@ -99,7 +99,11 @@ async def upscalers(dispatcher: Dispatcher) -> list[Entry]:
 async def prompt_styles(dispatcher: Dispatcher) -> list[Entry]:
     """Presets as prompt styles: clients put the prompt where the first variable stands."""
     return [
-        {"name": name, "prompt": fill_first(preset, "{prompt}"), "negative_prompt": preset.negative_prompt}
+        {
+            "name": name,
+            "prompt": preset.prompt.format(**first_variable(preset, "{prompt}")),
+            "negative_prompt": preset.negative_prompt,
+        }
         for name, preset in dispatcher.config.presets.items()
     ]
 

@@ -26,14 +26,17 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw images from a prompt."""
-        return await a1111_response(dispatcher, request, body, to_params(body, dispatcher.config.presets))
+        limits = dispatcher.config.settings_of(dispatcher.model_name(checkpoint_name(body))).limits
+        params = to_params(body, dispatcher.config.presets, limits.max_prompt_characters)
+        return await a1111_response(dispatcher, request, body, params)
 
     @routes.post("/sdapi/v1/img2img")
     async def img2img(body: A1111Img2ImgBody, request: Request) -> A1111ImagesResponse:
         """Draw over an image, or over its mask."""
         model = await dispatcher.capabilities(checkpoint_name(body))
         plan = plan_inpainting(body, model.limits.max_input_pixels)
-        params = to_params(body, dispatcher.config.presets, **image_values(body, plan, model))
+        most = model.limits.max_prompt_characters
+        params = to_params(body, dispatcher.config.presets, most, **image_values(body, plan, model))
         return await a1111_response(dispatcher, request, body, params, plan.overlay)
 
     return routes

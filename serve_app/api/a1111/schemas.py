@@ -1,10 +1,24 @@
 """Bodies and responses of AUTOMATIC1111's API. Fields with no effect are accepted, and their descriptions say so."""
 
+import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serve_app.errors import InvalidRequest
 
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def is_plain(value: object) -> bool:
+    """Whether JSON in UTF-8 can hold `value`: it has no NaN, no infinity and no half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(is_plain(one) for pair in value.items() for one in pair)
+    return all(map(is_plain, value)) if isinstance(value, list) else True
 
 
 class A1111Txt2ImgBody(BaseModel):
@@ -26,8 +40,8 @@ class A1111Txt2ImgBody(BaseModel):
     sampler_name: Annotated[str | None, Field(description="Sampler, such as Euler a or DPM++ 2M Karras.")] = None
     sampler_index: Annotated[str | None, Field(description="The older name of sampler_name.")] = None
     scheduler: Annotated[str | None, Field(description="Noise schedule, by its name or label.")] = None
-    batch_size: Annotated[int, Field(description="Number of images, multiplied by n_iter.")] = 1
-    n_iter: Annotated[int, Field(description="Number of images, multiplied by batch_size.")] = 1
+    batch_size: Annotated[int, Field(ge=1, le=1000, description="Number of images, multiplied by n_iter.")] = 1
+    n_iter: Annotated[int, Field(ge=1, le=1000, description="Number of images, multiplied by batch_size.")] = 1
     steps: Annotated[int | None, Field(description="Number of denoising steps.")] = None
     cfg_scale: Annotated[FiniteFloat | None, Field(description="Guidance scale. Guidance is off up to 1.")] = None
     width: Annotated[int | None, Field(description="Width in pixels.")] = None
@@ -59,6 +73,15 @@ class A1111Txt2ImgBody(BaseModel):
     tiling: Annotated[bool | None, Field(description="Not available: must be false.")] = None
     restore_faces: Annotated[bool | None, Field(description="Not available: must be false.")] = None
     save_images: Annotated[bool, Field(description="Accepted without effect: the server keeps no images.")] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_returned(cls, values: Any) -> Any:
+        """The response repeats every field, unknown ones too. Raises InvalidRequest where JSON cannot hold one."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if not is_plain([name, value]):
+                raise InvalidRequest(name, ascii(value), "must be valid Unicode text and finite numbers")
+        return values
 
 
 class A1111Img2ImgBody(A1111Txt2ImgBody):

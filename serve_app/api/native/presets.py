@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
+from serve_app.api.prompt_templates import fill_template
 from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, NotFound
 from serve_app.requests.params import GenerationParams
@@ -30,18 +31,19 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         presets = dispatcher.config.presets
         if name not in presets:
             raise NotFound(f"there is no preset {name}: the presets are {', '.join(presets) or 'none'}")
-        return await generate_response(
-            dispatcher, request, await dispatcher.resolve(fill(presets[name], body)), None, 0
-        )
+        preset = presets[name]
+        limits = dispatcher.config.settings_of(dispatcher.model_name(preset.model)).limits
+        params = fill(preset, body, limits.max_prompt_characters)
+        return await generate_response(dispatcher, request, await dispatcher.resolve(params), None, 0)
 
     return routes
 
 
-def fill(preset: PresetConfig, body: PresetBody) -> GenerationParams:
-    """The preset with its variables filled in.
+def fill(preset: PresetConfig, body: PresetBody, max_characters: int) -> GenerationParams:
+    """The preset with its variables filled in; `max_characters` is the model's longest prompt.
 
     Raises:
-        InvalidRequest: a variable is missing, unknown, too long, or holds markup.
+        InvalidRequest: a variable is missing, unknown, too long, or holds markup; or together they are too long.
     """
     wanted, given = set(preset.variables), set(body.variables)
     for name in sorted(wanted ^ given):
@@ -53,4 +55,5 @@ def fill(preset: PresetConfig, body: PresetBody) -> GenerationParams:
             raise InvalidRequest(f"variables.{name}", text, limit)
     values = preset.model_dump(include=preset.model_fields_set - {"max_variable_characters"})
     values |= {name: getattr(body, name) for name in ("seed", "num_images") if name in body.model_fields_set}
-    return GenerationParams.checked(**{**values, "prompt": preset.prompt.format(**body.variables)})
+    prompt = fill_template(preset.prompt, body.variables, max_characters, "variables")
+    return GenerationParams.checked(**{**values, "prompt": prompt})
