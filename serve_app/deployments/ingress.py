@@ -1,6 +1,7 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -14,9 +15,10 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from serve_app.api.app import create_app
+from serve_app.api.link_secret import read_secret
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.api.rate_limits import RateLimiter
-from serve_app.config import IngressConfig, TracingConfig
+from serve_app.api.result_store import ResultStore
+from serve_app.config import IngressConfig, TracingConfig, UsageConfig
 from serve_app.config.names import INGRESS
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
@@ -26,14 +28,17 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.deployments.spans import start_tracing
 from serve_app.deployments.tasks import least_advanced
+from serve_app.deployments.usage_actor import connect_usage
 from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
+SWEEP_SECONDS = 60.0  # how often results are looked through for expired ones
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
 
 
@@ -75,7 +80,7 @@ class Ingress:
     Args:
         replicas: each model's handle, by its name.
         safety: the safety checker's handle; None where there is none.
-        secret: signs result links where the config names no `secret_file`. All ingress replicas have the same one.
+        usage: where it is kept what each caller has used.
         tracing: where spans go; None where tracing is off.
     """
 
@@ -83,19 +88,21 @@ class Ingress:
         self,
         replicas: Mapping[str, DeploymentHandle],
         safety: DeploymentHandle | None,
-        secret: str,
+        usage: UsageConfig,
         tracing: TracingConfig | None,
     ) -> None:
         write_plain_lines()
         self._replicas = replicas
         self._safety = safety
-        self._secret = secret
+        self._secret = secrets.token_bytes(32)
+        self._results: ResultStore | None = None
+        self._usage = SharedUsage(connect_usage(usage))
+        self._sweeping: asyncio.Task[None] | None = None
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
         self.config = IngressConfig()
         self._reused: dict[str, ModelCapabilities] = {}
-        self._limiter = RateLimiter()
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
         self._queues = {name: ModelQueue(handle.options(stream=True)) for name, handle in replicas.items()}
@@ -113,24 +120,34 @@ class Ingress:
         try:
             config = self._live.read(user_config).with_default_model(self.models[0])
             self._check(config)
-            self._limiter.share = 1 / serve_state.count_replicas()
-            app = await asyncio.to_thread(
-                create_app,
-                self,
-                config,
-                limiter=self._limiter,
-                secret=self._secret,
-                provider=self._provider,
-                server_sends_request_id=True,
-            )
+            self._usage.set_share(1 / serve_state.count_replicas())
+            results, app = await asyncio.to_thread(self._create_app, config)
+            await self._usage.start()
         except ConfigError as error:
             self._live.refuse(error)
             return
         self._app.swap(app)
+        self._results = results
+        self._sweeping = self._sweeping or asyncio.create_task(self._keep_sweeping())
         self._live.accept(config)
         self.config = config
         self._reused.clear()
         self._readiness.announce()
+
+    def _create_app(self, config: IngressConfig) -> tuple[ResultStore, FastAPI]:
+        """The store of results, and the application over it. It reads files. Raises ConfigError."""
+        results = ResultStore(config.results, read_secret(config.results, self._secret))
+        app = create_app(
+            self, config, results=results, usage=self._usage, provider=self._provider, server_sends_request_id=True
+        )
+        return results, app
+
+    async def _keep_sweeping(self) -> None:
+        """Delete images whose links have expired, as long as this replica lives."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if self._results is not None:
+                await asyncio.to_thread(self._results.sweep)
 
     def _check(self, config: IngressConfig) -> None:
         """Refuse settings that do not go with the models. Raises ConfigError."""
@@ -144,8 +161,8 @@ class Ingress:
             raise ConfigError("\n".join(f"deployments.{INGRESS}.user_config.{line}" for line in found))
 
     async def check_health(self) -> None:
-        """Follow the number of ingress replicas: each allows its share of every key's limits."""
-        self._limiter.share = 1 / serve_state.count_replicas()
+        """Follow the number of ingress replicas: while nobody counts for all, each allows its share of every limit."""
+        self._usage.set_share(1 / serve_state.count_replicas())
 
     @property
     def models(self) -> tuple[str, ...]:
