@@ -1,7 +1,6 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -15,7 +14,6 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from serve_app.api.app import create_app
-from serve_app.api.link_secret import read_secret
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.result_store import ResultStore
 from serve_app.config import IngressConfig, TracingConfig, UsageConfig
@@ -28,6 +26,7 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.results_in_use import ResultsInUse
 from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.deployments.spans import start_tracing
 from serve_app.deployments.tasks import least_advanced
@@ -38,7 +37,6 @@ from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
-SWEEP_SECONDS = 60.0  # how often results are looked through for expired ones
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
 
 
@@ -94,10 +92,8 @@ class Ingress:
         write_plain_lines()
         self._replicas = replicas
         self._safety = safety
-        self._secret = secrets.token_bytes(32)
-        self._results: ResultStore | None = None
-        self._usage = SharedUsage(connect_usage(usage))
-        self._sweeping: asyncio.Task[None] | None = None
+        self._results = ResultsInUse()
+        self._usage = SharedUsage(connect_usage(usage), serve_state.count_replicas)
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
@@ -120,15 +116,13 @@ class Ingress:
         try:
             config = self._live.read(user_config).with_default_model(self.models[0])
             self._check(config)
-            self._usage.set_share(1 / serve_state.count_replicas())
             results, app = await asyncio.to_thread(self._create_app, config)
             await self._usage.start()
         except ConfigError as error:
             self._live.refuse(error)
             return
         self._app.swap(app)
-        self._results = results
-        self._sweeping = self._sweeping or asyncio.create_task(self._keep_sweeping())
+        self._results.use(results)
         self._live.accept(config)
         self.config = config
         self._reused.clear()
@@ -136,18 +130,11 @@ class Ingress:
 
     def _create_app(self, config: IngressConfig) -> tuple[ResultStore, FastAPI]:
         """The store of results, and the application over it. It reads files. Raises ConfigError."""
-        results = ResultStore(config.results, read_secret(config.results, self._secret))
+        results = self._results.open(config.results)
         app = create_app(
             self, config, results=results, usage=self._usage, provider=self._provider, server_sends_request_id=True
         )
         return results, app
-
-    async def _keep_sweeping(self) -> None:
-        """Delete images whose links have expired, as long as this replica lives."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            if self._results is not None:
-                await asyncio.to_thread(self._results.sweep)
 
     def _check(self, config: IngressConfig) -> None:
         """Refuse settings that do not go with the models. Raises ConfigError."""
@@ -159,10 +146,6 @@ class Ingress:
             found += find_unusable_settings(config, name, model) if model else find_impossible_defaults(config, name)
         if found:
             raise ConfigError("\n".join(f"deployments.{INGRESS}.user_config.{line}" for line in found))
-
-    async def check_health(self) -> None:
-        """Follow the number of ingress replicas: while nobody counts for all, each allows its share of every limit."""
-        self._usage.set_share(1 / serve_state.count_replicas())
 
     @property
     def models(self) -> tuple[str, ...]:

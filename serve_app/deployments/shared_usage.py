@@ -61,20 +61,21 @@ class SharedUsage:
     """A `Usage` over the usage actor. While it is away, this replica admits its share of every limit.
 
     What was admitted meanwhile is reported afterwards, so that nothing is lost, and nothing is counted twice.
+
+    Args:
+        connection: calls the usage actor.
+        count_replicas: how many ingress replicas there are now.
     """
 
-    def __init__(self, connection: UsageConnection) -> None:
+    def __init__(self, connection: UsageConnection, count_replicas: Callable[[], int]) -> None:
         self.holder = secrets.token_hex(16)
         self.is_away = True
         self._connection = connection
+        self._count_replicas = count_replicas
         self._local = UsageLedger()
         self._held: dict[str, Lease] = {}
         self._pending: set[str] = set()
         self._reporting: asyncio.Task[None] | None = None
-
-    def set_share(self, share: float) -> None:
-        """The part of every limit that is admitted here while the actor is away: 1 / number of ingress replicas."""
-        self._local.share = share
 
     async def start(self) -> None:
         """Begin to report. The first call waits for the actor to start, a few seconds at most."""
@@ -98,6 +99,7 @@ class SharedUsage:
                 return
             finally:
                 self._pending.discard(lease.id)
+        self._local.share = 1 / self._count_replicas()
         self._local.expire()
         self._local.admit(lease)
         self._hold(lease)

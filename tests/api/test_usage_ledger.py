@@ -153,9 +153,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "folder":
         return FolderStore(tmp_path / "usage")
     server = fakeredis.FakeServer()
-    monkeypatch.setattr(
-        "serve_app.api.usage_store.Redis.from_url", lambda *_, **__: fakeredis.FakeRedis(server=server)
-    )
+    monkeypatch.setattr("serve_app.api.usage_store.Redis.from_url", lambda *_, **__: fakeredis.FakeRedis(server=server))
     return RedisStore("redis://nowhere", None)
 
 
