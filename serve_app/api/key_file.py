@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from serve_app.errors import ConfigError
 
 LOOK_SECONDS = 1.0
 """How often a change of the file is looked for, at most."""
+NAME = re.compile(r"[\w.@-]{1,100}")
 
 log = logging.getLogger("darkroom.keys")
 
@@ -70,8 +72,10 @@ def add_key(path: Path, name: str) -> str:
     """Make a key for `name`, write its hash into the file, and return the key: it is stored nowhere.
 
     Raises:
-        ConfigError: the file cannot be read or written, or has this name.
+        ConfigError: the file cannot be read or written, or has this name, or the name is none.
     """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"the name must be letters, digits and any of ._@-, got {name!r}")
     entries = _read_entries(path) if path.exists() else []
     if any(entry["name"] == name for entry in entries):
         raise ConfigError(f"{path}: has a key {name} already: revoke it, or take another name")

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from redis.exceptions import RedisError
 
 from serve_app.api.usage_ledger import USAGE, Lease, UsageLedger, UsageReport
@@ -84,8 +85,12 @@ def connect_usage(config: UsageConfig) -> UsageConnection:
 def find_usage_actor(config: UsageConfig, application: str) -> Any:
     """The actor's handle; it is started where there is none. It blocks: call it in a thread.
 
+    It prefers the caller's node, which has the folder that the config names, if it names one.
+
     Another URL is another actor: a changed config needs no word between the two. The earlier one ends when idle.
     """
     name = f"usage-{hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]}"
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"name": name, "namespace": application, "lifetime": "detached", "get_if_exists": True}
-    return ray.remote(UsageActor).options(**options, max_restarts=-1, num_cpus=0).remote(config)
+    actor = ray.remote(UsageActor).options(**options, max_restarts=-1, num_cpus=0, scheduling_strategy=here)
+    return actor.remote(config)
