@@ -14,6 +14,7 @@ from redis import Redis
 
 from serve_app.api.usage_ledger import USAGE, CallerUsage
 from serve_app.config import UsageConfig
+from serve_app.errors import ConfigError
 
 log = logging.getLogger("darkroom.usage")
 
@@ -104,13 +105,16 @@ class RedisStore:
 
 
 def open_store(config: UsageConfig) -> UsageStore:
-    """The store that a config names; raises OSError where the password cannot be read."""
+    """The store that a config names. Nothing is read of it yet. Raises ConfigError where there is no password."""
     if config.url is None:
         return NoStore()
     parts = urlsplit(config.url)
     if parts.scheme == "file":
         return FolderStore(Path(parts.path))
-    password = Path(config.password_file).read_text().strip() if config.password_file else None
+    try:
+        password = Path(config.password_file).read_text().strip() if config.password_file else None
+    except OSError as error:
+        raise ConfigError(f"args.usage.password_file: {error}") from error
     return RedisStore(config.url, password)
 
 

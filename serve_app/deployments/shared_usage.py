@@ -84,6 +84,8 @@ class SharedUsage:
                 await self._report()
                 if not self.is_away:
                     break
+            else:
+                log.warning("the usage actor has not started; this replica admits its share until it does")
             self._reporting = asyncio.create_task(self._keep_reporting())
 
     async def admit(self, lease: Lease) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any
 
 import ray
@@ -78,7 +79,8 @@ class UsageActor:
 
 
 def connect_usage(config: UsageConfig) -> UsageConnection:
-    """Calls of the actor of this replica's application."""
+    """Calls of the actor of this replica's application. Raises ConfigError where the actor could not start."""
+    open_store(config)
     return UsageConnection(lambda: find_usage_actor(config, serve.get_replica_context().app_name))
 
 
@@ -87,9 +89,10 @@ def find_usage_actor(config: UsageConfig, application: str) -> Any:
 
     It prefers the caller's node, which has the folder that the config names, if it names one.
 
-    Another URL is another actor: a changed config needs no word between the two. The earlier one ends when idle.
+    Another URL or version is another actor, so that no word is needed between the two. The earlier one ends when idle.
     """
-    name = f"usage-{hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]}"
+    kind = f"{version('darkroom')} {config.model_dump_json()}"
+    name = f"usage-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"name": name, "namespace": application, "lifetime": "detached", "get_if_exists": True}
     actor = ray.remote(UsageActor).options(**options, max_restarts=-1, num_cpus=0, scheduling_strategy=here)

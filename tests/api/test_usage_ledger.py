@@ -15,9 +15,9 @@ from serve_app.api.usage_ledger import (
     UsageLedger,
     UsageReport,
 )
-from serve_app.api.usage_store import FolderStore, RedisStore, UsageStore, load_usage
-from serve_app.config import CallerLimits
-from serve_app.errors import LimitExceeded
+from serve_app.api.usage_store import FolderStore, RedisStore, UsageStore, load_usage, open_store
+from serve_app.config import CallerLimits, UsageConfig
+from serve_app.errors import ConfigError, LimitExceeded
 
 
 class Clock:
@@ -198,6 +198,12 @@ def test_a_holder_that_never_reports_after_a_restart_gives_its_images_back(clock
     after.end("bob", "b")
     after.expire()
     assert after.usage_of("bob") is None
+
+
+def test_a_password_that_cannot_be_read_is_a_mistake_of_the_config(tmp_path: Path) -> None:
+    config = UsageConfig(url="redis://nowhere", password_file=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"args\.usage\.password_file: .*No such file"):
+        open_store(config)
 
 
 def test_what_cannot_be_read_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
