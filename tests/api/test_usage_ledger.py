@@ -1,6 +1,7 @@
 """The rules of counting, with a clock that the test moves."""
 
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -35,13 +36,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def lease(name: str, *, images: int = 1, holder: str = "one", caller: str = "bob", **limits: float) -> Lease:
+def lease(name: str, *, images: int = 1, holder: str = "one", caller: str = "bob", **limits: Any) -> Lease:
     return Lease(name, holder, caller, images, CallerLimits.model_validate(limits))
 
 
 def test_rate_and_burst(clock: Clock) -> None:
     ledger = UsageLedger(clock=clock)
-    limits = {"rate": 2.0, "burst": 1}
+    limits: dict[str, Any] = {"rate": 2.0, "burst": 1}
     ledger.admit(lease("a", **limits))
     with pytest.raises(LimitExceeded, match="at most 2 requests per second"):
         ledger.admit(lease("b", **limits))
@@ -66,7 +67,7 @@ def test_concurrency_counts_the_images_of_all_holders(clock: Clock) -> None:
 
 def test_device_seconds_of_a_day(clock: Clock) -> None:
     ledger = UsageLedger(clock=clock)
-    limits = {"daily_device_seconds": 10.0}
+    limits: dict[str, Any] = {"daily_device_seconds": 10.0}
     ledger.admit(lease("a", **limits))
     report = UsageReport("replica", 1, device_seconds={"bob": 11.0})
     ledger.take_report(report)
@@ -79,7 +80,7 @@ def test_device_seconds_of_a_day(clock: Clock) -> None:
 
 def test_a_report_that_is_sent_again_counts_once(clock: Clock) -> None:
     ledger = UsageLedger(clock=clock)
-    limits = {"daily_device_seconds": 10.0}
+    limits: dict[str, Any] = {"daily_device_seconds": 10.0}
     for _ in range(3):
         ledger.take_report(UsageReport("replica", 1, device_seconds={"bob": 6.0}))
     ledger.admit(lease("a", **limits))
@@ -114,7 +115,7 @@ def test_a_report_ends_what_its_holder_has_no_more_and_keeps_what_it_waits_for(c
 
 def test_what_was_admitted_elsewhere_meanwhile_counts_once(clock: Clock) -> None:
     ledger = UsageLedger(clock=clock)
-    limits = {"rate": 1.0, "burst": 3}
+    limits: dict[str, Any] = {"rate": 1.0, "burst": 3}
     held = lease("a", **limits)
     for _ in range(3):
         ledger.take_report(UsageReport("one", held=(held,)))
@@ -158,7 +159,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_usage_survives_a_restart(store: UsageStore, clock: Clock) -> None:
-    caller, limits = "Łukasz / é\nx", {"rate": 0.01, "burst": 1, "concurrency": 1, "daily_device_seconds": 5.0}
+    caller = "Łukasz / é\nx"
+    limits: dict[str, Any] = {"rate": 0.01, "burst": 1, "concurrency": 1, "daily_device_seconds": 5.0}
     assert load_usage(store) == {}
     before = UsageLedger(clock=clock)
     before.admit(lease("a", caller=caller, **limits))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import ray
@@ -74,7 +75,7 @@ def test_limits_are_exact_over_two_ingress_replicas_and_survive(deploy: Deploy, 
     wait_until(lambda: post("device", {"prompt": "x"}).status_code == 429)
 
     actor = find_usage_actor(UsageConfig.model_validate(usage), "darkroom")
-    pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+    pid: Any = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
     os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     assert post("three", {"prompt": "x"}).status_code == 200, "an ingress does not wait for whoever counts"
