@@ -1,13 +1,12 @@
 """`build(config)`: from an application's `args` to the deployment graph. Only here are parts put together."""
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
-from serve_app.config import AppConfig, Placement, TracingConfig
+from serve_app.config import AppConfig, Placement
 from serve_app.config.names import INGRESS, SAFETY, deployment_of
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.replica import ModelReplica
@@ -40,7 +39,7 @@ def build(config: AppConfig) -> Application:
     Ray reads the annotation of `config` to validate `args`. A string annotation would turn that off. Whether the
     shares fit `gpus` depends on `deployments:`, which Serve does not show here: `darkroom check` and `serve` tell.
     """
-    replicas = {name: deploy_model(name, placement, config.tracing) for name, placement in config.models.items()}
+    replicas = {name: deploy_model(name, placement, config) for name, placement in config.models.items()}
     safety = deploy_safety(config.safety) if config.safety else None
     deployment = serve.deployment(
         name=INGRESS,
@@ -50,10 +49,10 @@ def build(config: AppConfig) -> Application:
         user_config={},
         ray_actor_options=resources(config.ingress),
     )
-    return deployment(Ingress).bind(replicas, safety, secrets.token_hex(32), config.tracing)
+    return deployment(Ingress).bind(replicas, safety, config.usage, config.tracing)
 
 
-def deploy_model(name: str, placement: Placement, tracing: TracingConfig | None) -> Application:
+def deploy_model(name: str, placement: Placement, config: AppConfig) -> Application:
     """One model's deployment."""
     deployment = serve.deployment(
         name=deployment_of(name),
@@ -62,7 +61,7 @@ def deploy_model(name: str, placement: Placement, tracing: TracingConfig | None)
         user_config={},
         ray_actor_options=resources(placement),
     )
-    return deployment(ModelReplica).bind(name, tracing)
+    return deployment(ModelReplica).bind(name, config.tracing, config.usage)
 
 
 def deploy_safety(placement: Placement) -> Application:

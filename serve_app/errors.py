@@ -6,7 +6,7 @@ DarkroomError                       500  internal_error
 |- Unauthorized                     401  unauthorized        the key is missing or unknown
 |- NotFound                         404  not_found           there is no such request, result or preset
 |- Cancelled                        409  cancelled           its owner stopped the request
-|- LimitExceeded                    429  limit_exceeded      a limit of the key is reached; see Retry-After
+|- LimitExceeded                    429  limit_exceeded      a limit of the caller is reached; see Retry-After
 |- InvalidRequest                   422  invalid_request     names the field, its value and what is allowed
 |  |- UnreadableBody                400  unreadable_body     the body cannot be decoded
 |  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format that does not exist
@@ -111,7 +111,7 @@ class Cancelled(DarkroomError):
 
 
 class LimitExceeded(DarkroomError):
-    """The caller has reached a limit of its key."""
+    """The caller has reached one of its limits."""
 
     status = 429
     code = "limit_exceeded"

@@ -105,6 +105,10 @@ def settings(**changes: Any) -> dict[str, Any]:
             app(ingress={"user_config": {"presets": {"p": {"prompt": "x", "model": "c"}}}}),
             ["deployments.ingress.user_"],
         ),
+        (
+            app(ingress={"user_config": {"aliases": {"b": "a"}}}),
+            ["deployments.ingress.user_config.aliases.b: must not be the name of a model"],
+        ),
         (app(ingress={"num_replicas": 2}), ["deployments.ingress.user_config.results.url: must be storage that all"]),
         (settings(safety="flag"), ["deployments.ingress.user_config.models.b.safety: must be off without args.safety"]),
         (

@@ -1,6 +1,7 @@
 """`create_app`: the HTTP application, all routes and middleware over one `Service`."""
 
 import logging
+import secrets
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from serve_app.api.a1111 import listings, progress
 from serve_app.api.a1111 import routes as a1111_routes
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.error_responses import add_exception_handlers, internal_error_response
-from serve_app.api.keys import read_keys
+from serve_app.api.key_file import KeyFile
+from serve_app.api.link_secret import LEAST_BYTES, read_secret
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
 from serve_app.api.middleware.body_limit import BodyLimitMiddleware
@@ -25,9 +27,9 @@ from serve_app.api.middleware.trace_requests import add_tracing
 from serve_app.api.native import presets
 from serve_app.api.native import routes as native_routes
 from serve_app.api.openai import routes as openai_routes
-from serve_app.api.rate_limits import RateLimiter
-from serve_app.api.result_store import ResultStore, read_secret
+from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
+from serve_app.api.usage import LocalUsage, Usage
 from serve_app.config import IngressConfig
 
 ROUTE_MODULES = (
@@ -56,16 +58,16 @@ def create_app(
     service: Service,
     config: IngressConfig,
     *,
-    limiter: RateLimiter | None = None,
-    secret: str = "",
+    results: ResultStore | None = None,
+    usage: Usage | None = None,
     provider: TracerProvider | None = None,
     server_sends_request_id: bool = False,
 ) -> FastAPI:
     """The application, with /docs that needs no network.
 
     Args:
-        limiter: counts what callers use. It is given where it outlives the application.
-        secret: signs the links to results where the config names no `secret_file`.
+        results: keeps images for their links. It is given where the secret of the links outlives the application.
+        usage: counts what callers use. It is given where it outlives the application.
         provider: receives a span for each request; None turns tracing off.
         server_sends_request_id: True behind Ray Serve's proxy, which sets `X-Request-ID` itself.
 
@@ -80,9 +82,10 @@ def create_app(
         responses={status: {"description": text} for status, text in COMMON_RESPONSES.items()},
     )
     add_exception_handlers(app)
-    add_middleware(app, service, config, provider, server_sends_request_id)
-    store = ResultStore(config.results, read_secret(config.results, secret).encode())
-    dispatcher = Dispatcher(service, config, limiter or RateLimiter(), store)
+    keys = KeyFile(Path(config.keys.file)) if config.keys.file else None
+    add_middleware(app, service, config, keys, provider, server_sends_request_id)
+    results = results or ResultStore(config.results, read_secret(config.results, secrets.token_bytes(LEAST_BYTES)))
+    dispatcher = Dispatcher(service, config, usage or LocalUsage(), results, keys)
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))
     return app
@@ -92,14 +95,14 @@ def add_middleware(
     app: FastAPI,
     service: Service,
     config: IngressConfig,
+    keys: KeyFile | None,
     provider: TracerProvider | None,
     server_sends_request_id: bool,
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
-    callers = read_keys(Path(config.keys.file)) if config.keys.file else None
     app.add_middleware(ParseLimitMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
-    app.add_middleware(AuthMiddleware, callers=callers)
+    app.add_middleware(AuthMiddleware, keys=keys, anonymous=config.anonymous)
     if config.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])
     if provider is not None:

@@ -3,17 +3,20 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
+from fastapi import Request
 from opentelemetry.propagate import inject
 
 from serve_app.api.infotext import write_infotext
+from serve_app.api.key_file import KeyFile
 from serve_app.api.keys import Caller
-from serve_app.api.rate_limits import RateLimiter
+from serve_app.api.middleware.auth import caller_of
 from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
+from serve_app.api.usage import Admission, Usage
 from serve_app.config import IngressConfig
 from serve_app.errors import Cancelled, GenerationFailed, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
@@ -29,13 +32,24 @@ NumberedEvent = tuple[int, Event]
 
 
 class Dispatcher:
-    """Resolves requests and runs them for a caller."""
+    """Resolves requests and runs them for a caller. `keys` is None where keys are off."""
 
-    def __init__(self, service: Service, config: IngressConfig, limiter: RateLimiter, results: ResultStore) -> None:
+    def __init__(
+        self, service: Service, config: IngressConfig, usage: Usage, results: ResultStore, keys: KeyFile | None
+    ) -> None:
         self.service = service
         self.config = config
         self.results = results
-        self._limiter = limiter
+        self.keys = keys
+        self._usage = usage
+
+    async def admission(self, request: Request) -> AsyncIterator[Admission]:
+        """FastAPI's dependency of routes that cost something: an empty admission, ended once the response is sent."""
+        admission = Admission(caller_of(request.scope), self._usage, self.model_name)
+        try:
+            yield admission
+        finally:
+            await admission.end()
 
     def model_name(self, given: str | None) -> str:
         """The name of the served model that `given` means: its name, an alias, or None for the default model.
@@ -64,55 +78,43 @@ class Dispatcher:
         return [replace(one, output=replace(one.output, infotext=write_infotext(one))) for one in requests]
 
     async def generate(
-        self, caller: Caller, requests: Sequence[GenerationRequest], context: CallerContext | None = None
+        self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext | None = None
     ) -> AsyncGenerator[NumberedEvent, None]:
-        """The events of all images as they come. Closing the iterator cancels.
+        """The events of all images as they come. Closing the iterator cancels. The admission ends with the images.
 
         One image's error ends them all. An image that its owner stops ends alone: Cancelled is raised after the others.
         """
+        caller = admission.caller
+        await admission.admit(requests[0].model, len(requests))
+        if self.config.logs.prompts:
+            log.info(json.dumps(prompt_line(caller, requests)))
         context = replace(
             context or CallerContext(), owner=caller.name, priority=caller.priority, traceparent=current_traceparent()
         )
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None
-        with self._admitted(caller, requests) as device_seconds:
-            images = [
-                asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)
-            ]
+        images = [asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)]
+        for image in images:
+            image.add_done_callback(events.put_nowait)
+        try:
+            running = len(images)
+            while running:
+                event = await events.get()
+                if isinstance(event, asyncio.Task):
+                    running -= 1
+                    try:
+                        event.result()
+                    except Cancelled as error:
+                        stopped = error
+                    continue
+                yield event
+        finally:
             for image in images:
-                image.add_done_callback(events.put_nowait)
-            try:
-                running = len(images)
-                while running:
-                    event = await events.get()
-                    if isinstance(event, asyncio.Task):
-                        running -= 1
-                        try:
-                            event.result()
-                        except Cancelled as error:
-                            stopped = error
-                        continue
-                    if isinstance(event[1], GeneratedImage):
-                        device_seconds.append(event[1].timings.device)
-                    yield event
-            finally:
-                for image in images:
-                    image.cancel()
-                await asyncio.gather(*images, return_exceptions=True)
+                image.cancel()
+            await asyncio.gather(*images, return_exceptions=True)
+            await admission.end()
         if stopped is not None:
             raise stopped
-
-    @contextmanager
-    def _admitted(self, caller: Caller, requests: Sequence[GenerationRequest]) -> Iterator[list[float]]:
-        """Hold the caller's limits while inside; takes the device seconds that each image costs."""
-        self._limiter.admit(caller, requests[0].model, len(requests))
-        if self.config.logs.prompts:
-            log.info(json.dumps(prompt_line(caller, requests)))
-        device_seconds: list[float] = []
-        try:
-            yield device_seconds
-        finally:
-            self._limiter.release(caller, len(requests), sum(device_seconds))
 
     async def _feed(
         self,

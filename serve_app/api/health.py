@@ -41,6 +41,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         if missing:
             raise NotReady(f"still warming up: {', '.join(missing)}")
         errors = await dispatcher.service.config_errors()
+        if dispatcher.keys is not None:
+            errors = [*errors, *dispatcher.keys.mistake.splitlines()]
         if errors and dispatcher.config.keys.file is not None and not caller_of(request.scope).sha256:
             # They name paths and presets.
             errors = [f"{len(errors)} {'mistake' if len(errors) == 1 else 'mistakes'}: send a key to read it"]

@@ -1,39 +1,32 @@
-"""API keys: the key file, what each key may do, and `python -m serve_app.api.keys NAME`, which makes one."""
+"""API keys: what each key may do, how the key file is read, and which key a request holds."""
 
-import argparse
 import base64
 import hashlib
 import hmac
 import json
 import secrets
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from serve_app.config import CallerLimits
 from serve_app.errors import ConfigError, Unauthorized
 from serve_app.requests.params import limit_of
 
 
-class Caller(BaseModel):
-    """One entry of the key file: the hash of a key, and what its owner may do. None means no limit.
-
-    `rate` is requests per second, and `burst` is how many requests may come at once. `concurrency` is the number of
-    images in flight. `daily_device_seconds` is the denoiser's time in any 24 hours. `models` lists the allowed models.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Caller(CallerLimits):
+    """One entry of the key file: the hash of a key, and what its owner may do."""
 
     name: str = ""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    rate: Annotated[float | None, Field(gt=0)] = None
-    burst: Annotated[int, Field(gt=0)] = 10
-    concurrency: Annotated[int | None, Field(gt=0)] = None
-    daily_device_seconds: Annotated[float | None, Field(gt=0)] = None
-    models: tuple[str, ...] | None = None
     priority: int = 0
+
+    @property
+    def limits(self) -> CallerLimits:
+        """The limits alone."""
+        return CallerLimits(**{name: getattr(self, name) for name in CallerLimits.model_fields})
 
 
 ANONYMOUS = Caller(name="anyone")
@@ -75,7 +68,7 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def find_caller(header: str | None, callers: list[Caller]) -> Caller:
+def find_caller(header: str | None, callers: Sequence[Caller]) -> Caller:
     """The caller whose key an `Authorization` header holds; raises Unauthorized.
 
     `Bearer KEY` and `Basic` (name and key) are accepted. Every key is compared, each in constant time.
@@ -92,17 +85,3 @@ def find_caller(header: str | None, callers: list[Caller]) -> Caller:
     if scheme.lower() not in ("bearer", "basic") or not found or name not in (None, found[0].name):
         raise Unauthorized
     return found[0]
-
-
-def main() -> None:
-    """Print a new key, and its entry for the key file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serve_app.api.keys", description="Make a key. It is printed once; the key file holds its hash."
-    )
-    parser.add_argument("name", help="the name of the key's owner")
-    key, entry = new_key(parser.parse_args().name)
-    sys.stdout.write(f"key, shown only once: {key}\nentry for the key file's list: {entry}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.environment import prepare_environment
+from serve_app.cli.keys_commands import keys_app
 from serve_app.cli.messages import print_answer, print_mistakes
 from serve_app.errors import ConfigError, DarkroomError
 from serve_app.models.paused_gc import paused_gc
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text-to-image serving on Ray Serve.",
 )
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()

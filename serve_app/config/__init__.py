@@ -3,7 +3,8 @@
 Nothing here loads a model or reads a request. Darkroom has no environment variables of its own.
 """
 
-from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig
+from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig, UsageConfig
+from serve_app.config.caller_limits import CallerLimits
 from serve_app.config.ingress_config import (
     IngressConfig,
     KeysConfig,
@@ -18,6 +19,7 @@ from serve_app.config.strict import Strict
 
 __all__ = [
     "AppConfig",
+    "CallerLimits",
     "EngineConfig",
     "IngressConfig",
     "KeysConfig",
@@ -31,4 +33,5 @@ __all__ = [
     "SafetyPolicy",
     "Strict",
     "TracingConfig",
+    "UsageConfig",
 ]

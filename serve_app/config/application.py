@@ -36,6 +36,20 @@ class TracingConfig(Strict):
     service_name: Annotated[str, Field(description="The service's name in traces.")] = "darkroom"
 
 
+class UsageConfig(Strict):
+    """Where it is kept what each caller has used. One process counts for all ingress replicas."""
+
+    url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(file:///|rediss?://)",
+            description="A folder, such as file:///var/lib/darkroom/usage, that every node has; or a Redis server, "
+            "such as redis://host:6379/0. Without it, the counts are lost when the process that holds them ends.",
+        ),
+    ] = None
+    password_file: Annotated[str | None, Field(description="A file whose content is the password of Redis.")] = None
+
+
 class AppConfig(Strict):
     """Everything under `args:` of the application. A change restarts every deployment."""
 
@@ -47,6 +61,7 @@ class AppConfig(Strict):
         Placement | None, Field(description="What the safety checker takes. Needed where a model's safety is not off.")
     ] = None
     tracing: Annotated[TracingConfig | None, Field(description="Send OpenTelemetry traces.")] = None
+    usage: Annotated[UsageConfig, Field(description="Where it is kept what each caller has used.")] = UsageConfig()
     gpus: Annotated[
         Positive | None, Field(description="How many GPUs the cluster starts with: shares that do not fit are refused.")
     ] = None

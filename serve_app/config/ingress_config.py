@@ -1,11 +1,15 @@
 """The ingress' `user_config`: everything that concerns requests. It can change while Darkroom runs."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from string import Formatter
 from typing import Annotated, Literal, Self
 
+from fsspec import available_protocols
+from fsspec.core import split_protocol
 from pydantic import Field, model_validator
 
+from serve_app.config.caller_limits import ANONYMOUS_LIMITS, CallerLimits
 from serve_app.config.strict import Name, Positive, Seconds, Strict
 from serve_app.requests.capabilities import Limits
 from serve_app.requests.params import GenerationParams, SamplingParams
@@ -52,10 +56,14 @@ class PresetConfig(GenerationParams):
 
 
 class KeysConfig(Strict):
-    """Who may call. Make a key and its entry for the file with `python -m serve_app.api.keys NAME`."""
+    """Who may call. `darkroom keys new NAME` makes a key and its entry in the file."""
 
     file: Annotated[
-        str | None, Field(description="A JSON list of hashed keys with their limits. Without it anybody may call.")
+        str | None,
+        Field(
+            description="A JSON list of hashed keys with their limits, read again when it changes. "
+            "Without it anybody may call."
+        ),
     ] = None
 
 
@@ -65,12 +73,31 @@ class ResultsConfig(Strict):
     url: Annotated[str, Field(description="A folder or any fsspec URL, such as s3://bucket/prefix.")] = (
         "memory://darkroom-results"
     )
-    max_mb: Annotated[Positive, Field(description="The most that is kept, MB. The oldest go first.")] = 1024
-    max_age_s: Annotated[Seconds, Field(description="How long a link is valid, seconds.")] = 3600.0
+    max_mb: Annotated[Positive, Field(description="The most that is kept of all callers together, MB.")] = 1024
+    max_mb_per_caller: Annotated[
+        Positive, Field(description="The most that is kept of one caller, MB. The caller's oldest go first.")
+    ] = 256
+    max_age_s: Annotated[
+        Seconds, Field(description="How long a link is valid, seconds. Then the image is deleted.")
+    ] = 3600.0
     secret_file: Annotated[
         str | None,
-        Field(description="A file whose content signs the links. Without it, a secret made at each start."),
+        Field(
+            description="A file whose content, 32 bytes or more, signs the links. Without it, memory has a secret made "
+            "at each start, and a folder has one in the file `.link-secret`. Other storage needs this file."
+        ),
     ] = None
+
+    @model_validator(mode="after")
+    def _storage_is_known(self) -> Self:
+        scheme = (split_protocol(self.url)[0] or "file").rpartition("::")[2]
+        if scheme not in available_protocols():
+            close = get_close_matches(scheme, available_protocols(), n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"url: must be a folder or begin with a scheme of fsspec{meant}, got {self.url!r}")
+        if scheme not in ("file", "local", "memory") and self.secret_file is None:
+            raise ValueError(f"secret_file: must be given for {scheme}: storage")
+        return self
 
 
 class LogsConfig(Strict):
@@ -89,6 +116,9 @@ class IngressConfig(Strict):
     aliases: Annotated[dict[str, str], Field(description="Other names of models, such as dall-e-3: sdxl.")] = {}
     presets: Annotated[dict[Name, PresetConfig], Field(description="Requests that callers fill in, by name.")] = {}
     keys: Annotated[KeysConfig, Field(description="Who may call.")] = KeysConfig()
+    anonymous: Annotated[
+        CallerLimits, Field(description="The limits of each address that calls without a key, where keys are off.")
+    ] = ANONYMOUS_LIMITS
     results: Annotated[ResultsConfig, Field(description="Images that are fetched by link.")] = ResultsConfig()
     logs: Annotated[LogsConfig, Field(description="What the access log holds.")] = LogsConfig()
     review_timeout_s: Annotated[
@@ -120,6 +150,11 @@ class IngressConfig(Strict):
             f"{key}: must be one of {', '.join(models)}, got {model!r}"
             for key, model in named.items()
             if model not in models
+        ]
+        found += [
+            f"aliases.{alias}: must not be the name of a model, got {alias!r}"
+            for alias in self.aliases
+            if alias in models
         ]
         for name, settings in self.models.items():
             if settings.safety != "off" and not checks_safety:

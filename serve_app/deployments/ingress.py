@@ -6,6 +6,7 @@ from contextlib import aclosing
 from itertools import chain
 from typing import Any
 
+from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -13,8 +14,8 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
-from serve_app.api.rate_limits import RateLimiter
-from serve_app.config import IngressConfig, TracingConfig
+from serve_app.api.result_store import ResultStore
+from serve_app.config import IngressConfig, TracingConfig, UsageConfig
 from serve_app.config.names import INGRESS
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
@@ -25,9 +26,12 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.results_in_use import ResultsInUse
 from serve_app.deployments.safety_review import SafetyReview
+from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.deployments.spans import start_tracing
 from serve_app.deployments.tasks import least_advanced
+from serve_app.deployments.usage_actor import connect_usage
 from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ResumePoint
@@ -44,7 +48,7 @@ class Ingress:
     Args:
         replicas: each model's handle, by its name.
         safety: the safety checker's handle; None where there is none.
-        secret: signs result links where the config names no `secret_file`. All ingress replicas have the same one.
+        usage: where it is kept what each caller has used.
         tracing: where spans go; None where tracing is off.
     """
 
@@ -52,20 +56,20 @@ class Ingress:
         self,
         replicas: Mapping[str, DeploymentHandle],
         safety: DeploymentHandle | None,
-        secret: str,
+        usage: UsageConfig,
         tracing: TracingConfig | None,
     ) -> None:
         write_plain_lines()
         self._replicas = replicas
         self._checker = safety
-        self._secret = secret
+        self._results = ResultsInUse()
+        self._usage = SharedUsage(connect_usage(usage), serve_state.count_replicas)
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
         self._live = LiveConfig(INGRESS, IngressConfig)
         self.config = IngressConfig()
         self._safety = SafetyReview(safety, self.config)
         self._reused: dict[str, ModelCapabilities] = {}
-        self._limiter = RateLimiter()
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
         self._queues = {name: ModelQueue(handle.options(stream=True)) for name, handle in replicas.items()}
@@ -83,25 +87,26 @@ class Ingress:
         try:
             config = self._live.read(user_config).with_default_model(self.models[0])
             self._check(config)
-            self._limiter.share = 1 / serve_state.count_replicas()
-            app = await asyncio.to_thread(
-                create_app,
-                self,
-                config,
-                limiter=self._limiter,
-                secret=self._secret,
-                provider=self._provider,
-                server_sends_request_id=True,
-            )
+            results, app = await asyncio.to_thread(self._create_app, config)
+            await self._usage.start()
         except ConfigError as error:
             self._live.refuse(error)
             return
         self._app.swap(app)
+        self._results.use(results)
         self._live.accept(config)
         self.config = config
         self._safety = SafetyReview(self._checker, config)
         self._reused.clear()
         self._readiness.announce()
+
+    def _create_app(self, config: IngressConfig) -> tuple[ResultStore, FastAPI]:
+        """The store of results, and the application over it. It reads files. Raises ConfigError."""
+        results = self._results.open(config.results)
+        app = create_app(
+            self, config, results=results, usage=self._usage, provider=self._provider, server_sends_request_id=True
+        )
+        return results, app
 
     def _check(self, config: IngressConfig) -> None:
         """Refuse settings that do not go with the models. Raises ConfigError."""
@@ -113,10 +118,6 @@ class Ingress:
             found += find_unusable_settings(config, name, model) if model else find_impossible_defaults(config, name)
         if found:
             raise ConfigError("\n".join(f"deployments.{INGRESS}.user_config.{line}" for line in found))
-
-    async def check_health(self) -> None:
-        """Follow the number of ingress replicas: each allows its share of every key's limits."""
-        self._limiter.share = 1 / serve_state.count_replicas()
 
     @property
     def models(self) -> tuple[str, ...]:

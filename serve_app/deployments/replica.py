@@ -1,12 +1,12 @@
 """One model on its share of a GPU: an engine behind a Serve deployment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_app.config import ModelConfig, TracingConfig
+from serve_app.config import ModelConfig, TracingConfig, UsageConfig
 from serve_app.config.names import deployment_of
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.load_engine import load_engine
@@ -14,6 +14,8 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.tasks import Tasks
+from serve_app.deployments.usage_actor import connect_usage
+from serve_app.deployments.usage_reporter import UsageReporter
 from serve_app.errors import Cancelled, ConfigError, NotReady
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
@@ -64,7 +66,9 @@ class EventBuffer:
 class ModelReplica:
     """Turns requests into event streams. Serve routes nothing here before the first config's model is loaded."""
 
-    def __init__(self, name: str = "model", tracing: TracingConfig | None = None) -> None:
+    def __init__(
+        self, name: str = "model", tracing: TracingConfig | None = None, usage: UsageConfig | None = None
+    ) -> None:
         write_plain_lines()
         self._config = LiveConfig(deployment_of(name), ModelConfig)
         self._loaded: Engine | None = None
@@ -74,6 +78,7 @@ class ModelReplica:
         self._tasks = Tasks()
         self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name)
+        self._usage = UsageReporter(connect_usage(usage), self._take_device_time) if usage is not None else None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load the first config's model before this returns. Load a later one's in the background, then change over.
@@ -88,6 +93,8 @@ class ModelReplica:
         except ConfigError as error:
             self._config.refuse(error)
             return
+        if self._usage is not None:
+            self._usage.start()
         if config == self._config.current:
             self._config.accept(config)
         else:
@@ -106,6 +113,8 @@ class ModelReplica:
             else:
                 unused = engine
             await asyncio.to_thread(unused.close)
+            if self._usage is not None:
+                self._usage.add(unused.device_time.take())
 
     def _end_change(self, change: "asyncio.Task[None]") -> None:
         self._changes.discard(change)
@@ -118,6 +127,9 @@ class ModelReplica:
         self._loaded = engine
         self._metrics.watch(engine)
         self._config.accept(config)
+
+    def _take_device_time(self) -> Mapping[str, float]:
+        return self._engine.device_time.take()
 
     @property
     def _engine(self) -> "Engine":
@@ -211,6 +223,8 @@ class ModelReplica:
             self._metrics.close()
         if getattr(self, "_loaded", None) is not None:
             self._engine.close()
+            if self._usage is not None:
+                self._usage.finish()
 
 
 async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from serve_app.config import EngineConfig
+from serve_app.engine.device_time import DeviceTime
 from serve_app.engine.image_future import run_guarded
 from serve_app.engine.init_latents import initial_state
 from serve_app.engine.passes import Pass
@@ -65,6 +66,7 @@ class DenoiseLoop:
         cores: int,
         inbox: Inbox,
         jobs: Jobs,
+        device_time: DeviceTime,
     ) -> None:
         self._family = family
         self._bucket = config.bucket_rows if config.deterministic else None
@@ -74,6 +76,7 @@ class DenoiseLoop:
         self._cores = cores
         self._inbox = inbox
         self._jobs = jobs
+        self._device_time = device_time
         self._pending: list[Pass] = []
         self._trajectories: dict[Trajectory, None] = {}
         self._stopping = False
@@ -150,6 +153,7 @@ class DenoiseLoop:
         done = StepTime(began=began, seconds=seconds, rows=model_rows, images=len(rows))
         for row, share in zip(rows, shares, strict=True):
             row.note_step(done, share)
+            self._device_time.add(row.pass_.context.owner, seconds * share / model_rows)
         self.counters.step_seconds = seconds
         self.counters.steps += 1
         self.counters.model_rows += model_rows

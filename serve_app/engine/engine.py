@@ -14,6 +14,7 @@ from serve_app.config import ModelConfig
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.denoise_loop import DenoiseLoop, EngineCounters
+from serve_app.engine.device_time import DeviceTime
 from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.memory_use import measure_memory
 from serve_app.engine.passes import Callbacks, Pass, is_planned_at_once, plan_passes, table_of
@@ -56,6 +57,7 @@ class Engine:
         self.curve = run_apart(lambda: measure_curve(family, config))
         self._inbox, self._jobs = Inbox(), Jobs()
         self._open: set[ImageFuture] = set()
+        self.device_time = DeviceTime()
         self._settled = threading.Condition()
         self._closed = False
         self._ended_thread = ""
@@ -68,6 +70,7 @@ class Engine:
             cores=torch_cores(config),
             inbox=self._inbox,
             jobs=self._jobs,
+            device_time=self.device_time,
         )
         worker = VaeWorker(
             family=family,

@@ -19,6 +19,7 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 CONFIG = IngressConfig.model_validate(
     {
         "max_body_bytes": 64 * 1024,
+        "anonymous": {},
         "models": {
             "emoji": {"defaults": {"guidance_scale": 4.0}},
             "other": {"defaults": {"num_inference_steps": 4}},
@@ -112,4 +113,4 @@ class FakeService:
 def fake_app(**config: Any) -> tuple[TestClient, FakeService]:
     """The whole HTTP application over a fake service; `config` changes parts of the ingress' config."""
     service = FakeService(IngressConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **config}))
-    return TestClient(create_app(service, service.config, secret="secret"), raise_server_exceptions=False), service
+    return TestClient(create_app(service, service.config), raise_server_exceptions=False), service

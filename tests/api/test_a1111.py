@@ -91,7 +91,9 @@ def test_hires_fields() -> None:
 def test_progress_and_interrupt_are_the_callers_own() -> None:
     client, service = fake_app()
     assert client.get("/sdapi/v1/progress").json()["progress"] == 0
-    service.running[("anyone@testclient", "latest")] = Progress(3, 12, 4.5, b"png")
+    client.post(TXT2IMG, json={"prompt": "x"})
+    latest = service.contexts[0].task
+    service.running[("anyone@testclient", latest)] = Progress(3, 12, 4.5, b"png")
     service.running[("anyone@testclient", "task(1)")] = Progress(6, 12)
     found = client.get("/sdapi/v1/progress").json()
     assert (found["progress"], found["eta_relative"], found["state"]["sampling_step"]) == (0.25, 4.5, 3)
@@ -100,13 +102,28 @@ def test_progress_and_interrupt_are_the_callers_own() -> None:
     task = client.post("/internal/progress", json={"id_task": "task(1)"}).json()
     assert (task["active"], task["progress"]) == (True, 0.5)
     assert client.post("/sdapi/v1/interrupt").json() == {}
-    assert service.cut == [("anyone@testclient", "latest")]
+    assert service.cut == [("anyone@testclient", latest)]
     service.running[("anyone@testclient", "task(2)")] = Queued(3, 7.5)
     task = client.post("/internal/progress", json={"id_task": "task(2)"}).json()
     assert (task["active"], task["queued"], task["completed"], task["textinfo"]) == (False, True, False, "3 before")
-    service.running[("anyone@testclient", "latest")] = Queued(0, 7.5)
+    service.running[("anyone@testclient", latest)] = Queued(0, 7.5)
     assert client.get("/sdapi/v1/progress").json()["eta_relative"] == 7.5
     assert client.post("/internal/progress", json={"id_task": "other"}).json()["completed"]
+
+
+@pytest.mark.parametrize("header", ["User-Agent", "X-Forwarded-For"])
+def test_two_callers_behind_one_proxy_have_sessions_of_their_own(header: str) -> None:
+    client, service = fake_app()
+    mine, theirs = {header: "203.0.113.7"}, {header: "203.0.113.8"}
+    client.post(TXT2IMG, json={"prompt": "x"}, headers=mine)
+    service.running[("anyone@testclient", service.contexts[0].task)] = Progress(3, 12, 4.5, b"png")
+    assert client.get("/sdapi/v1/progress", headers=theirs).json()["current_image"] is None
+    for route in ("interrupt", "skip"):
+        client.post(f"/sdapi/v1/{route}", headers=theirs)
+    assert service.running, "theirs stops nothing of mine"
+    assert client.get("/sdapi/v1/progress", headers=mine).json()["progress"] == 0.25
+    client.post("/sdapi/v1/interrupt", headers=mine)
+    assert not service.running
 
 
 def test_an_interrupted_answer_has_the_images_there_are() -> None:

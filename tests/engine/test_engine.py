@@ -74,6 +74,26 @@ def test_a_cancelled_request_frees_its_rows_before_the_next_step(spied: tuple[En
         doomed.result()
 
 
+def test_device_time_is_its_owners_finished_or_not(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    engine.device_time.take()
+    reached, go = hold(family)
+    doomed = engine.submit(request(engine, num_inference_steps=150), CallerContext(owner="quitter"))
+    assert reached.wait(30)
+    image = engine.submit(request(engine), CallerContext(owner="stayer"))
+    go.set()
+    taken = image.result(30).timings.device
+    doomed.cancel()
+    deadline = time.monotonic() + 10
+    while engine.counters.rows_in_flight:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found = engine.device_time.take()
+    assert found.pop("stayer") == pytest.approx(taken)
+    assert found.pop("quitter") > 0
+    assert found == engine.device_time.take() == {}
+
+
 def test_nan_latents_fail_their_own_request_alone(spied: tuple[Engine, Spied]) -> None:
     engine, family = spied
     sound = engine.submit(request(engine, seed=1)).result(30)

@@ -119,6 +119,7 @@ def test_gpu_workers_hold_what_runs_at_start(rendered: dict[str, list[Manifest]]
     }
     assert str(Path(str(config.ingress.keys.file)).parent) in mounted
     assert config.ingress.results.url.removeprefix("file://") in mounted
+    assert str(Path(str(config.app.usage.url).removeprefix("file://")).parent) in mounted
 
 
 def test_only_the_incremental_overlay_needs_gateway_api(rendered: dict[str, list[Manifest]]) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -199,11 +198,3 @@ def test_keys_hold_on_the_real_server(deploy: Deploy, tiny_sd: Path, tmp_path: P
     assert api.get_options()["sd_model_checkpoint"] == "t"
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=str(client.base_url.join("/v1")), api_key="wrong", max_retries=0).models.list()
-
-
-def test_the_key_command_prints_a_key_and_its_hash() -> None:
-    found = subprocess.run(["python", "-m", "serve_app.api.keys", "bob"], capture_output=True, text=True, check=True)
-    key, entry = (line.partition(": ")[2] for line in found.stdout.strip().split("\n"))
-    from serve_app.api.keys import Caller, find_caller
-
-    assert find_caller(f"Bearer {key}", [Caller.model_validate_json(entry)]).name == "bob"

@@ -4,15 +4,16 @@ import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
 from serve_app.api.a1111.conversion import first_variable, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
+from serve_app.api.usage import Admission
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
 from serve_app.requests.image_files import encode_png, fit, read_base64, read_image
@@ -47,15 +48,21 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Do nothing: the configuration says what is served."""
 
     @routes.post("/png-info")
-    async def png_info(body: PngInfoBody) -> PngInfoResponse:
+    async def png_info(
+        body: PngInfoBody, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> PngInfoResponse:
         """What an image's file says of how it was made."""
+        await admission.admit_work()
         content = read_base64("image", body.image)
         info = infotext_of(content, "image", await most_input_pixels(dispatcher))
         return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
 
     @routes.post("/extra-single-image")
-    async def upscale(body: UpscaleBody) -> UpscaleResponse:
+    async def upscale(
+        body: UpscaleBody, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> UpscaleResponse:
         """Enlarge an image with Lanczos."""
+        await admission.admit_work()
         content = enlarge(body, await most_input_pixels(dispatcher))
         return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())
 

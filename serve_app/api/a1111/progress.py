@@ -1,6 +1,7 @@
 """AUTOMATIC1111's progress and interruption: of the caller's own task, by its name or the latest without one."""
 
 import base64
+import hashlib
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,9 @@ from serve_app.api.middleware.auth import caller_of
 from serve_app.requests.events import Queued
 
 LATEST = "latest"
-"""The task of a request that names none."""
+"""The task of a request that names none, where the caller has a key."""
+SESSION_HEADERS = ("x-forwarded-for", "user-agent")
+"""What tells callers apart that have no key and come through one proxy: AUTOMATIC1111's clients send no session."""
 
 
 def router(dispatcher: Dispatcher) -> APIRouter:
@@ -28,7 +31,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:
         """How far the caller's latest request without a task id is."""
         owner = caller_of(request.scope).name
-        found = await dispatcher.service.progress_of(LATEST, owner, preview=not skip_current_image)
+        found = await dispatcher.service.progress_of(latest_task(request), owner, preview=not skip_current_image)
         if found is None:
             return ProgressResponse(progress=0.0, eta_relative=0.0, state=ProgressState())
         if isinstance(found, Queued):
@@ -62,9 +65,17 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/sdapi/v1/interrupt")
     @routes.post("/sdapi/v1/skip")
-    async def interrupt(request: Request, task: str = LATEST) -> dict[str, Any]:
+    async def interrupt(request: Request, task: str | None = None) -> dict[str, Any]:
         """Stop the caller's own task after its next step: its response has the partial images."""
-        await dispatcher.service.interrupt(task, caller_of(request.scope).name)
+        await dispatcher.service.interrupt(task or latest_task(request), caller_of(request.scope).name)
         return {}
 
     return routes
+
+
+def latest_task(request: Request) -> str:
+    """The name of the caller's latest task without a name. Without a key, each session has one of its own."""
+    if caller_of(request.scope).sha256:
+        return LATEST
+    session = "\n".join(",".join(request.headers.getlist(name)) for name in SESSION_HEADERS)
+    return f"{LATEST}-{hashlib.sha256(session.encode()).hexdigest()}"

@@ -3,18 +3,18 @@
 import base64
 import json
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
 from serve_app.api.a1111.conversion import checkpoint_name, image_values, to_params
 from serve_app.api.a1111.inpainting import Overlay, plan_inpainting
-from serve_app.api.a1111.progress import LATEST
+from serve_app.api.a1111.progress import latest_task
 from serve_app.api.a1111.schemas import A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.dispatcher import Dispatcher, collect_images
-from serve_app.api.middleware.auth import caller_of
+from serve_app.api.usage import Admission
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 
@@ -24,20 +24,26 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(tags=["automatic1111"], responses=A1111_ERRORS)
 
     @routes.post("/sdapi/v1/txt2img")
-    async def txt2img(body: A1111Txt2ImgBody, request: Request) -> A1111ImagesResponse:
+    async def txt2img(
+        body: A1111Txt2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> A1111ImagesResponse:
         """Draw images from a prompt."""
+        await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)
         limits = dispatcher.config.settings_of(dispatcher.model_name(checkpoint_name(body))).limits
         params = to_params(body, dispatcher.config.presets, limits.max_prompt_characters)
-        return await a1111_response(dispatcher, request, body, params)
+        return await a1111_response(dispatcher, request, admission, body, params)
 
     @routes.post("/sdapi/v1/img2img")
-    async def img2img(body: A1111Img2ImgBody, request: Request) -> A1111ImagesResponse:
+    async def img2img(
+        body: A1111Img2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> A1111ImagesResponse:
         """Draw over an image, or over its mask."""
+        await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)
         model = await dispatcher.capabilities(checkpoint_name(body))
         plan = plan_inpainting(body, model.limits.max_input_pixels)
         most = model.limits.max_prompt_characters
         params = to_params(body, dispatcher.config.presets, most, **image_values(body, plan, model))
-        return await a1111_response(dispatcher, request, body, params, plan.overlay)
+        return await a1111_response(dispatcher, request, admission, body, params, plan.overlay)
 
     return routes
 
@@ -45,14 +51,15 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 async def a1111_response(
     dispatcher: Dispatcher,
     request: Request,
+    admission: Admission,
     body: A1111Txt2ImgBody,
     params: GenerationParams,
     overlay: Overlay | None = None,
 ) -> A1111ImagesResponse:
     """Draw, and answer as AUTOMATIC1111 does."""
     requests = await dispatcher.resolve(params)
-    context = CallerContext(task=body.force_task_id or LATEST, progress=True)
-    images = await collect_images(dispatcher.generate(caller_of(request.scope), requests, context))
+    context = CallerContext(task=body.force_task_id or latest_task(request), progress=True)
+    images = await collect_images(dispatcher.generate(admission, requests, context))
     requests = [requests[index] for index in images]
     echo = body.model_dump(exclude={"init_images", "mask"} if not getattr(body, "include_init_images", False) else None)
     contents = [image.content for image in images.values()]

@@ -1,13 +1,14 @@
 """`/v1/presets`: requests that the operator has written, and of which a caller fills in the variables."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
 from serve_app.api.prompt_templates import fill_template
+from serve_app.api.usage import Admission
 from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, NotFound
 from serve_app.requests.params import GenerationParams
@@ -26,7 +27,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         ]
 
     @routes.post("/v1/presets/{name}", response_model=GenerateResponse, responses=STREAM_RESPONSES)
-    async def generate_preset(name: str, body: PresetBody, request: Request) -> Any:
+    async def generate_preset(
+        name: str,
+        body: PresetBody,
+        request: Request,
+        admission: Annotated[Admission, Depends(dispatcher.admission)],
+    ) -> Any:
         """Generate from a preset. The response is that of `/v1/generate`."""
         presets = dispatcher.config.presets
         if name not in presets:
@@ -34,7 +40,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         preset = presets[name]
         limits = dispatcher.config.settings_of(dispatcher.model_name(preset.model)).limits
         params = fill(preset, body, limits.max_prompt_characters)
-        return await generate_response(dispatcher, request, await dispatcher.resolve(params), None, 0)
+        await admission.admit(params.model, params.num_images)
+        return await generate_response(dispatcher, request, admission, await dispatcher.resolve(params), None, 0)
 
     return routes
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
 from serve_app.api.dispatcher import Dispatcher, NumberedEvent, collect_all_images
@@ -21,6 +21,7 @@ from serve_app.api.native.schemas import (
     StopResponse,
 )
 from serve_app.api.sse import after_first_event, event_response, format_event
+from serve_app.api.usage import Admission
 from serve_app.errors import DarkroomError, InvalidRequest, NotFound
 from serve_app.requests.events import Event, GeneratedImage, Progress, Queued
 from serve_app.requests.image_files import MEDIA_TYPES
@@ -35,12 +36,15 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter()
     media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
 
-    async def txt2img(body: GenerationParams, request: Request) -> Response:
+    async def txt2img(
+        body: GenerationParams, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> Response:
         """Generate one image and return its file. The headers have its seed, its model, and the time of each phase."""
         if body.num_images != 1:
             raise InvalidRequest("num_images", body.num_images, "must be 1 here; /v1/generate makes several")
+        await admission.admit(body.model, body.num_images)
         requests = await dispatcher.resolve(body)
-        events = dispatcher.generate(caller_of(request.scope), requests)
+        events = dispatcher.generate(admission, requests)
         image = (await collect_all_images(events, 1))[0]
         headers = response_headers(requests[0], image)
         return StreamingResponse(_chunks(image.content), media_type=image.media_type, headers=headers)
@@ -57,9 +61,13 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         )
 
     @routes.post("/v1/generate", tags=["generate"], response_model=GenerateResponse, responses=STREAM_RESPONSES)
-    async def generate(body: GenerateBody, request: Request) -> Any:
+    async def generate(
+        body: GenerateBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> Any:
         """Generate images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
-        return await generate_response(dispatcher, request, await dispatcher.resolve(body), body.id, body.previews)
+        await admission.admit(body.model, body.num_images)
+        requests = await dispatcher.resolve(body)
+        return await generate_response(dispatcher, request, admission, requests, body.id, body.previews)
 
     @routes.delete("/v1/generate/{id}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})
     async def stop(task: Annotated[str, Path(alias="id")], request: Request) -> StopResponse:
@@ -73,15 +81,20 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
 
 async def generate_response(
-    dispatcher: Dispatcher, request: Request, requests: Sequence[GenerationRequest], task: str | None, previews: int
+    dispatcher: Dispatcher,
+    request: Request,
+    admission: Admission,
+    requests: Sequence[GenerationRequest],
+    task: str | None,
+    previews: int,
 ) -> GenerateResponse | StreamingResponse:
     """The response in the form that the `Accept` header asks for."""
-    caller, task = caller_of(request.scope), task or uuid.uuid4().hex
+    task = task or uuid.uuid4().hex
     if "text/event-stream" in request.headers.get("accept", ""):
         context = CallerContext(task=task, progress=True, previews=previews)
-        events = await after_first_event(dispatcher.generate(caller, requests, context))
+        events = await after_first_event(dispatcher.generate(admission, requests, context))
         return event_response(native_events(events, task))
-    events = dispatcher.generate(caller, requests, CallerContext(task=task))
+    events = dispatcher.generate(admission, requests, CallerContext(task=task))
     images = await collect_all_images(events, len(requests))
     found = [ImageBody.of(index, image) for index, image in enumerate(images)]
     return GenerateResponse(id=task, model=requests[0].model, images=found)

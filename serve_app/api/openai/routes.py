@@ -4,7 +4,7 @@ import base64
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Request, UploadFile
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -29,6 +29,7 @@ from serve_app.api.openai.schemas import (
     OpenAIBody,
 )
 from serve_app.api.sse import after_first_event, event_response
+from serve_app.api.usage import Admission
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.params import GenerationParams
@@ -45,20 +46,25 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(tags=["openai"])
 
     @routes.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
-    async def generations(body: GenerationsBody, request: Request) -> Any:
+    async def generations(
+        body: GenerationsBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+    ) -> Any:
         """Generate images from a prompt."""
+        await admission.admit(body.model, body.n)
         params = openai_params(body, prompt=body.prompt, prompt_syntax="plain")
-        return await generate_images(dispatcher, request, body, params, "image_generation")
+        return await generate_images(dispatcher, request, admission, body, params, "image_generation")
 
     @routes.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
     async def edits(
         request: Request,
+        admission: Annotated[Admission, Depends(dispatcher.admission)],
         image: Annotated[list[UploadFile] | None, File()] = None,
         mask: Annotated[UploadFile | None, File()] = None,
     ) -> Any:
         """Change an image, or the part of it that is transparent in the mask. The field `image[]` is read too."""
         form = await request.form()
         body = read_text_fields(EditsBody, form)
+        await admission.admit(body.model, body.n)
         files = [*(image or []), *(one for one in form.getlist("image[]") if not isinstance(one, str))]
         if len(files) != 1:
             raise InvalidRequest("image", f"{len(files)} files", "must be one file")
@@ -68,14 +74,19 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         params = openai_params(
             body, prompt=body.prompt, prompt_syntax="plain", strength=body.strength, image=content, mask=hole
         )
-        return await generate_images(dispatcher, request, body, params, "image_edit")
+        return await generate_images(dispatcher, request, admission, body, params, "image_edit")
 
     @routes.post("/v1/images/variations", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
-    async def variations(request: Request, image: Annotated[UploadFile, File()]) -> Any:
+    async def variations(
+        request: Request,
+        image: Annotated[UploadFile, File()],
+        admission: Annotated[Admission, Depends(dispatcher.admission)],
+    ) -> Any:
         """Generate variations of an image, without a prompt."""
         body = read_text_fields(OpenAIBody, await request.form())
+        await admission.admit(body.model, body.n)
         params = openai_params(body, image=await image.read())
-        return await generate_images(dispatcher, request, body, params, "image_edit")
+        return await generate_images(dispatcher, request, admission, body, params, "image_edit")
 
     @routes.get("/v1/models", responses={401: OPENAI_ERRORS[401]})
     async def list_models() -> ModelList:
@@ -92,17 +103,21 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
 
 async def generate_images(
-    dispatcher: Dispatcher, request: Request, body: OpenAIBody, params: GenerationParams, kind: StreamKind
+    dispatcher: Dispatcher,
+    request: Request,
+    admission: Admission,
+    body: OpenAIBody,
+    params: GenerationParams,
+    kind: StreamKind,
 ) -> ImagesResponse | StreamingResponse:
     """Generate the images; the response holds them all, or streams their events."""
     requests = await dispatcher.resolve(params)
-    caller = caller_of(request.scope)
     description, usage = describe_images(body, requests[0]), count_tokens(params, requests)
     if body.stream:
         context = CallerContext(progress=True, previews=body.partial_images)
-        events = await after_first_event(dispatcher.generate(caller, requests, context))
+        events = await after_first_event(dispatcher.generate(admission, requests, context))
         return event_response(openai_events(events, kind, description, usage))
-    images = await collect_all_images(dispatcher.generate(caller, requests), len(requests))
+    images = await collect_all_images(dispatcher.generate(admission, requests), len(requests))
     if body.response_format == "b64_json":
         data = [ImageItem(b64_json=base64.b64encode(image.content).decode()) for image in images]
     else:
@@ -112,5 +127,5 @@ async def generate_images(
 
 async def store_image(dispatcher: Dispatcher, request: Request, image: GeneratedImage) -> ImageItem:
     """Keep an image for its link."""
-    path = await run_in_threadpool(dispatcher.results.put, image)
+    path = await run_in_threadpool(dispatcher.results.put, image, caller_of(request.scope).name)
     return ImageItem(url=str(request.base_url).rstrip("/") + path)

@@ -1,0 +1,101 @@
+"""Admission: the limits of a caller, held from before a request's images are decoded until its response is sent."""
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from serve_app.api.keys import Caller
+from serve_app.api.usage_ledger import Lease, UsageLedger
+from serve_app.errors import InvalidRequest, UnknownName
+
+
+class Usage(Protocol):
+    """Counts what callers use. The ingress deployment shares it with the other ingress replicas."""
+
+    @property
+    def holder(self) -> str:
+        """The name under which requests are counted here."""
+        ...
+
+    async def admit(self, lease: Lease) -> None:
+        """Count a request; raises LimitExceeded, and then counts nothing. It takes a second at most."""
+        ...
+
+    async def end(self, lease: Lease) -> None:
+        """An admitted request has ended. What it does before its first `await` is enough."""
+        ...
+
+
+class LocalUsage:
+    """A `Usage` of this process alone."""
+
+    holder = "local"
+
+    def __init__(self, ledger: UsageLedger | None = None) -> None:
+        self.ledger = ledger or UsageLedger()
+
+    async def admit(self, lease: Lease) -> None:
+        """See `Usage`."""
+        self.ledger.expire()
+        self.ledger.admit(lease)
+
+    async def end(self, lease: Lease) -> None:
+        """See `Usage`."""
+        self.ledger.end(lease.caller, lease.id)
+
+
+class Admission:
+    """One HTTP request's place within the limits of its caller. Made for each request, empty until `admit`.
+
+    Args:
+        caller: who asks.
+        usage: counts what callers use.
+        model_name: the name of the served model that a request's word means; raises UnknownName.
+    """
+
+    def __init__(self, caller: Caller, usage: Usage, model_name: Callable[[str | None], str]) -> None:
+        self.caller = caller
+        self._usage = usage
+        self._model_name = model_name
+        self._lease: Lease | None = None
+        self._is_admitted = False
+
+    async def admit(self, model: str | None, images: int) -> None:
+        """Count a request for `images` images of a model. Only the first call counts: it comes before costly work.
+
+        Raises:
+            UnknownName: there is no such model, or the caller may not use it.
+            InvalidRequest: the caller may never ask for so many images at once.
+            LimitExceeded: a limit is reached now.
+        """
+        if self._is_admitted:
+            return
+        name = self._model_name(model)
+        if self.caller.models is not None and name not in self.caller.models:
+            raise UnknownName("model", name, f"must be one of {', '.join(self.caller.models)} for this key")
+        most = [limit for limit in (self.caller.max_images, self.caller.concurrency) if limit is not None]
+        if most and images > min(most):
+            raise InvalidRequest("num_images", images, f"must be at most {min(most)}, as this caller's limits say")
+        await self._hold(images)
+
+    async def admit_work(self) -> None:
+        """Count a request that draws no image, such as one that resizes: as a request, and as one image in flight.
+
+        Raises:
+            LimitExceeded: a limit is reached now.
+        """
+        await self._hold(1)
+
+    async def end(self) -> None:
+        """Give the place back. It may be called more than once."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await self._usage.end(lease)
+
+    async def _hold(self, images: int) -> None:
+        if self.caller.are_counted:
+            limits = self.caller.limits
+            lease = Lease(secrets.token_hex(16), self._usage.holder, self.caller.name, max(images, 0), limits)
+            await self._usage.admit(lease)
+            self._lease = lease
+        self._is_admitted = True
