@@ -38,7 +38,7 @@ def _draw(family: ModelFamily, model: Mapping[str, Any], body: Mapping[str, Any]
     factor = family.autoencoder.scale_factor
     rows = 2 if body["guidance_scale"] > 1 else 1
     with torch.inference_mode():
-        states = family.encode([Prompt(body["prompt"])]) * rows
+        states = family.encode([family.tokenize(Prompt(body["prompt"]))]) * rows
         shape = (rows, family.autoencoder.latent_channels, body["height"] // factor, body["width"] // factor)
         timesteps, scales = (torch.full((rows,), value, device=family.device) for value in (500.0, 1.0))
         batch = DenoisingBatch(torch.randn(shape, device=family.device), timesteps, scales, states)

@@ -60,7 +60,7 @@ def run_limit(family: ModelFamily, requests: Sequence[GenerationRequest], batch_
     factor = family.autoencoder.scale_factor
     shape = (family.autoencoder.latent_channels, requests[0].height // factor, requests[0].width // factor)
     with torch.inference_mode():
-        conditioning = family.encode([Prompt("x")]) * batch_rows
+        conditioning = family.encode([family.tokenize(Prompt("x"))]) * batch_rows
         latents = torch.randn(batch_rows, *shape, device=family.device)
         timesteps, scales = (torch.full((batch_rows,), value, device=family.device) for value in (500.0, 1.0))
         batch = DenoisingBatch(latents, timesteps, scales, conditioning)

@@ -62,7 +62,9 @@ def step_seconds(family: ModelFamily, side: int, rows: int, repeats: int = 10) -
     latents = torch.randn(rows, family.autoencoder.latent_channels, side, side, device=family.device)
     timesteps = torch.full((rows,), 500.0, device=family.device)
     with torch.inference_mode():
-        batch = DenoisingBatch(latents, timesteps, torch.ones_like(timesteps), family.encode([Prompt("x")]) * rows)
+        batch = DenoisingBatch(
+            latents, timesteps, torch.ones_like(timesteps), family.encode([family.tokenize(Prompt("x"))]) * rows
+        )
         for _ in range(3):
             family.predict(batch)
         seconds = []

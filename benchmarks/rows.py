@@ -49,7 +49,7 @@ class Subject:
 
     def _make_batches(self) -> dict[tuple[int, int], DenoisingBatch]:
         with torch.inference_mode():
-            state = self.family.encode([Prompt("red apple on a blue background")])[0]
+            state = self.family.encode([self.family.tokenize(Prompt("red apple on a blue background"))])[0]
             return {(side, rows): batch_of(self.family, state, side, rows) for side in SIDES for rows in ROWS}
 
     def time_calls(self) -> Curve:
@@ -88,8 +88,13 @@ class Waiting:
 
     @property
     def size(self) -> tuple[int, int]:
-        """What one forward needs equal."""
+        """For the batch cap."""
         return self.side, self.side
+
+    @property
+    def group(self) -> int:
+        """What one forward needs equal."""
+        return self.side
 
 
 def draw_waiting(count: int, sizes: Sequence[int]) -> list[Waiting]:

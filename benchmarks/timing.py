@@ -9,7 +9,7 @@ import torch
 
 from serve_app.engine.scheduler import DeadlineOrder, StepPlan
 from serve_app.engine.trajectory import Trajectory
-from serve_app.models.model_family import Conditioning, DenoisingBatch, ModelFamily, Prompt
+from serve_app.models.model_family import Conditioning, DenoisingBatch, ModelFamily, TokenizedPrompt
 
 
 class TimedFamily:
@@ -22,7 +22,7 @@ class TimedFamily:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._family, name)
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[TokenizedPrompt]) -> list[Conditioning]:
         """Timed."""
         return self._timed("encode", lambda: self._family.encode(prompts))
 

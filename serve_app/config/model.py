@@ -24,7 +24,9 @@ class EngineConfig(Strict):
     bucket_rows: Annotated[Positive, Field(description="UNet rows of every forward in deterministic mode.")] = 8
     encode_batch: Annotated[Positive, Field(description="The most prompts that are encoded at once.")] = 16
     decode_batch: Annotated[Positive, Field(description="Rows of every VAE decode: a result depends on the batch.")] = 1
-    prompt_cache: Annotated[Positive, Field(description="How many encoded prompts are kept.")] = 512
+    prompt_cache_mb: Annotated[
+        Positive, Field(description="Encoded prompts are kept up to this size, MB of the device's memory.")
+    ] = 256
     image_threads: Annotated[Positive, Field(description="Threads that write image files.")] = 2
     stall_seconds: Annotated[Seconds, Field(description="A replica that does not move for so long is replaced.")] = (
         120.0

@@ -45,6 +45,12 @@ class SamplerTable:
         """Latent-sized tensors in the state, 1 + K."""
         return self.steps.shape[1]
 
+    @property
+    def num_bytes(self) -> int:
+        """What its tensors take."""
+        tensors = (self.steps, self.input_scale, self.timesteps, self.noising)
+        return sum(one.numel() * one.element_size() for one in tensors)
+
     def denoise(self, call: int, latents: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
         """The model's estimate of the clean latents, from the input and output of model call `call`.
 

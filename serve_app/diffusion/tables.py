@@ -15,16 +15,17 @@ full order and to end; the others are for schedulers that were distilled for few
 
 
 class SamplerTables:
-    """Compiles tables and keeps the last `size` of them. Thread-safe.
+    """Compiles tables and keeps the last of them. Thread-safe.
 
     Args:
         scheduler_config: the checkpoint's own `scheduler/scheduler_config.json`.
+        max_bytes: how much is kept. A table of 25 steps has up to 8 KB.
     """
 
-    def __init__(self, scheduler_config: Mapping[str, object], size: int = 512) -> None:
+    def __init__(self, scheduler_config: Mapping[str, object], max_bytes: int = 16 * 2**20) -> None:
         refuse_nonlinear(scheduler_config)
         self._scheduler_config = scheduler_config
-        self._size = size
+        self._max_bytes = max_bytes
         self._tables: dict[tuple[str, str, int, int], SamplerTable] = {}
         self._followable: dict[str, tuple[str, ...]] = {}
         # Compiling is thousands of tiny operators, each of which gives up the interpreter: threads that compile at once
@@ -47,9 +48,10 @@ class SamplerTables:
             with self._lock:
                 if key not in self._tables:
                     self._tables[key] = self._compile(*key)
-                if len(self._tables) > self._size:
+                table = self._tables[key]
+                while sum(one.num_bytes for one in self._tables.values()) > self._max_bytes:
                     del self._tables[next(iter(self._tables))]
-                return self._tables[key]
+                return table
         except InvalidRequest:
             self._check_followable(sampler, schedule)
             raise

@@ -137,7 +137,8 @@ class DenoiseLoop:
         factor = autoencoder.scale_factor
         shape = (autoencoder.latent_channels, request.height // factor, request.width // factor)
         initial = initial_state(request, pass_.table, pass_.source, shape, self._family.device)
-        return Trajectory(pass_, [encoded[prompt] for prompt in pass_.prompts], initial, encode_seconds)
+        conditioning = [encoded[one.prompt] for one in pass_.prompts]
+        return Trajectory(pass_, conditioning, initial, encode_seconds, deterministic=self._bucket is not None)
 
     def _step(self, rows: Sequence[Trajectory]) -> None:
         """One step for `rows`; then tell their callers, and pass the finished to the VAE worker."""

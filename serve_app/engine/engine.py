@@ -64,7 +64,7 @@ class Engine:
             family=family,
             config=config.engine,
             scheduler=scheduler or DeadlineOrder(self.curve.cap, self.curve.seconds_of),
-            prompt_cache=PromptCache(family, encode_batch, config.engine.prompt_cache),
+            prompt_cache=PromptCache(family, encode_batch, config.engine.prompt_cache_mb * 2**20),
             cores=torch_cores(config),
             inbox=self._inbox,
             jobs=self._jobs,

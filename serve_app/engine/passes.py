@@ -9,7 +9,7 @@ from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.image_future import ImageFuture, run_guarded
 from serve_app.engine.init_latents import Source, blank_init
 from serve_app.errors import DarkroomError, InvalidRequest
-from serve_app.models.model_family import ModelFamily, Prompt
+from serve_app.models.model_family import ModelFamily, Prompt, TokenizedPrompt
 from serve_app.requests.events import Progress, ResumePoint, Timings
 from serve_app.requests.image_files import Raster
 from serve_app.requests.request import CallerContext, GenerationRequest, InitImage
@@ -33,10 +33,10 @@ class Callbacks:
 class Pass:
     """A pass that waits: for the VAE to encode its init image, or for its prompts to be encoded.
 
-    `guided`: some step may need an unconditional row. `source` is the encoded init image. `following` is the next
-    pass; `earlier` and `calls_before` are the time and the model calls of the passes before. `resume_from` is where
-    another engine had got to. `submitted` is when this pass began to wait, `arrived` when its request came, both by the
-    monotonic clock.
+    `guided`: some step may need an unconditional row. `prompts` are the prompt and, where guided, the negative prompt.
+    `source` is the encoded init image. `following` is the next pass; `earlier` and `calls_before` are the time and the
+    model calls of the passes before. `resume_from` is where another engine had got to. `submitted` is when this pass
+    began to wait, `arrived` when its request came, both by the monotonic clock.
     """
 
     request: GenerationRequest
@@ -45,6 +45,7 @@ class Pass:
     future: ImageFuture
     context: CallerContext
     callbacks: Callbacks
+    prompts: tuple[TokenizedPrompt, ...]
     source: Source | None = None
     following: "Pass | None" = None
     earlier: Timings = field(default_factory=Timings)
@@ -52,17 +53,6 @@ class Pass:
     resume_from: ResumePoint | None = None
     submitted: float = field(default_factory=time.monotonic)
     arrived: float = field(default_factory=time.monotonic)
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        """The prompt, and the negative prompt where guided. In diffusers, `clip_skip` leaves the latter alone."""
-        request = self.request
-        sampling = request.sampling
-        weighted = sampling.prompt_syntax == "a1111"
-        loras = tuple((lora.name, lora.weight) for lora in request.loras)
-        prompt = Prompt(text=request.prompt, weighted=weighted, clip_skip=sampling.clip_skip, loras=loras)
-        negative = Prompt(text=sampling.negative_prompt, negative=True, weighted=weighted, loras=loras)
-        return [prompt, negative] if self.guided else [prompt]
 
     @property
     def pass_index(self) -> int:
@@ -116,35 +106,53 @@ def plan_passes(
     callbacks: Callbacks,
     resume_from: ResumePoint | None,
 ) -> Pass:
-    """The pass to begin with. Checks sizes, compiles the tables of all passes, reads LoRAs: this may take a second.
+    """The pass to begin with. Checks sizes, compiles the tables of all passes, splits prompts into tokens, reads LoRAs.
+
+    This may take a second.
 
     Raises:
-        InvalidRequest: a step count its sampler refuses, a size the VAE cannot make, or latents enlarged for an
-            inpainting UNet.
+        InvalidRequest: a step count its sampler refuses, a size the VAE cannot make, latents enlarged for an
+            inpainting UNet, or a prompt of too many chunks.
         GenerationFailed: a LoRA's file cannot be read.
     """
-    check_divisible(request, family.autoencoder.scale_factor)
-    if request.hires is not None and request.hires.upscaler == "latent" and family.mask_channels:
-        # The UNet's extra channels are encoded from the first pass's pixels.
-        raise InvalidRequest("hires.upscaler", "latent", "must be lanczos with an inpainting model")
+    check_sizes(request, family)
     if request.init is None and family.mask_channels:
         request = replace(request, init=blank_init(request.width, request.height))
+    guided = request.sampling.guidance_scale > 1 and not family.distilled
     first = Pass(
         request=request,
         table=table_of(request, tables),
-        guided=request.sampling.guidance_scale > 1 and not family.distilled,
+        guided=guided,
+        prompts=tokenize_prompts(request, family, guided),
         future=ImageFuture(),
         context=context,
         callbacks=callbacks,
     )
     second = second_pass(first, tables)
-    family.prepare(first.prompts)
     if resume_from is not None and resume_from.pass_index > 0:
         if second is not None and not family.mask_channels:
             return replace(second, resume_from=resume_from)
         # Begin anew: an inpainting UNet's extra channels follow from the first image, which no resume point has.
         resume_from = None
     return replace(first, following=second, resume_from=resume_from)
+
+
+def tokenize_prompts(request: GenerationRequest, family: ModelFamily, guided: bool) -> tuple[TokenizedPrompt, ...]:
+    """The prompt, and the negative prompt where guided. In diffusers, `clip_skip` leaves the latter alone.
+
+    Raises InvalidRequest where one has more than `request.max_prompt_chunks` chunks.
+    """
+    sampling = request.sampling
+    weighted = sampling.prompt_syntax == "a1111"
+    loras = tuple((lora.name, lora.weight) for lora in request.loras)
+    prompt = Prompt(text=request.prompt, weighted=weighted, clip_skip=sampling.clip_skip, loras=loras)
+    negative = Prompt(text=sampling.negative_prompt, negative=True, weighted=weighted, loras=loras)
+    found = [family.tokenize(one) for one in ((prompt, negative) if guided else (prompt,))]
+    for name, one in zip(("prompt", "negative_prompt"), found, strict=False):
+        if one.num_chunks > request.max_prompt_chunks:
+            limit = f"must have at most {request.max_prompt_chunks} chunks of tokens, and has {one.num_chunks}"
+            raise InvalidRequest(name, one.prompt.text, limit)
+    return tuple(found)
 
 
 def is_planned_at_once(request: GenerationRequest, tables: SamplerTables) -> bool:
@@ -177,8 +185,12 @@ def table_of(request: GenerationRequest, tables: SamplerTables) -> SamplerTable:
     return tables.table(sampling.sampler, sampling.scheduler, sampling.num_inference_steps, request.skipped_steps)
 
 
-def check_divisible(request: GenerationRequest, factor: int) -> None:
-    """Raise InvalidRequest where a side is no multiple of `factor`, the pixels of a latent."""
+def check_sizes(request: GenerationRequest, family: ModelFamily) -> None:
+    """Raise InvalidRequest where a side is no multiple of a latent's pixels, or the second pass cannot begin."""
+    if request.hires is not None and request.hires.upscaler == "latent" and family.mask_channels:
+        # The UNet's extra channels are encoded from the first pass's pixels.
+        raise InvalidRequest("hires.upscaler", "latent", "must be lanczos with an inpainting model")
+    factor = family.autoencoder.scale_factor
     sides = {"width": request.width, "height": request.height}
     if request.hires is not None:
         sides |= {"hires.width": request.hires.width, "hires.height": request.hires.height}

@@ -1,12 +1,12 @@
 """Which rows take the next step. No tensors: a policy is small, pure and replaceable."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 Size = tuple[int, int]
-"""Latent height and width: all that one forward needs equal."""
+"""Latent height and width."""
 
 PATIENCE = (3.0, 5.0, 8.0, 13.0)
 """A deadline allows an image this many times the seconds that it takes alone."""
@@ -18,6 +18,11 @@ class Row(Protocol):
     @property
     def size(self) -> Size:
         """Latent height and width."""
+        ...
+
+    @property
+    def group(self) -> Hashable:
+        """Rows of one group may share a forward. Those of one group have one size."""
         ...
 
     @property
@@ -51,7 +56,7 @@ RowT = TypeVar("RowT", bound=Row)
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan(Generic[RowT]):
-    """The next step: at least one row, all of one size, within the cap unless a single row exceeds it."""
+    """The next step: at least one row, all of one group, within the cap unless a single row exceeds it."""
 
     rows: tuple[RowT, ...]
 
@@ -73,7 +78,7 @@ class Scheduler(Protocol[RowT]):
 
 
 class DeadlineOrder(Generic[RowT]):
-    """Earliest deadline first. Rows of the most urgent row's size fill the batch, in the same order.
+    """Earliest deadline first. Rows of the most urgent row's group fill the batch, in the same order.
 
     A row's deadline is its arrival plus a multiple of the seconds it takes alone: the first multiple in `PATIENCE`
     that it can still meet. So a late row gives way to rows that can be on time. It does not give way for ever: the
@@ -111,11 +116,11 @@ class DeadlineOrder(Generic[RowT]):
             return None
         now = self._clock()
         ranked = sorted(self._rows, key=lambda row: (-row.priority, self._deadline(row, now)))
-        size = ranked[0].size
+        group = ranked[0].group
         chosen: list[RowT] = []
-        room = self._cap(size)
+        room = self._cap(ranked[0].size)
         for row in ranked:
-            if row.size != size:
+            if row.group != group:
                 continue
             if chosen and row.model_rows > room:
                 break

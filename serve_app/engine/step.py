@@ -25,7 +25,7 @@ class UncondRows:
 
 
 def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
-    """One model call for all rows, all of one size; advances each row's `state` and `step_index`.
+    """One model call for all rows, all of one group; advances each row's `state` and `step_index`.
 
     If the forward raises, no row has changed. With `bucket`, every forward has exactly that many rows.
     """
@@ -48,11 +48,14 @@ def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[Denoisin
     seen = [row.mask_channels for row in rows if row.mask_channels is not None]
     if seen:
         inputs = torch.cat([inputs, torch.stack(seen)], dim=1)
+    conditioning = [row.conditioning for row in rows] + [negative for _, negative in negatives]
+    lengths = {one.num_tokens for one in conditioning}
     batch = DenoisingBatch(
         latents=inputs[torch.tensor(order).to(device, non_blocking=True)] if negatives else inputs,
         timesteps=timesteps[order].to(device, non_blocking=True),
         guidance_scale=scales[order].to(device, non_blocking=True),
-        conditioning=[row.conditioning for row in rows] + [negative for _, negative in negatives],
+        conditioning=conditioning,
+        padded_tokens=max(lengths) if len(lengths) > 1 else None,
     )
     rescales = torch.tensor([sampling[index].guidance_rescale for index, _ in negatives])
     return batch, UncondRows(
@@ -79,6 +82,7 @@ def take_rows(batch: DenoisingBatch, rows: Sequence[int]) -> DenoisingBatch:
         timesteps=batch.timesteps[chosen],
         guidance_scale=batch.guidance_scale[chosen],
         conditioning=[batch.conditioning[row] for row in chosen],
+        padded_tokens=batch.padded_tokens,
     )
 
 

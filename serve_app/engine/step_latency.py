@@ -69,7 +69,7 @@ def measure_curve(family: ModelFamily, config: ModelConfig) -> StepCurve:
             raise MemoryError(f"{rows} UNet rows at {config.native_size} pixels: {error}") from error
 
     with torch.inference_mode():
-        conditioning = family.encode([Prompt(text="warm-up")])[0]
+        conditioning = family.encode([family.tokenize(Prompt(text="warm-up"))])[0]
         seconds = time_doublings(forward, FEW_ROWS if max_rows else MOST_ROWS)
     return StepCurve(size=(side, side), seconds=seconds, max_rows=max_rows)
 

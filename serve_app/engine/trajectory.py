@@ -1,6 +1,6 @@
 """An image being denoised: its sampler state, and what each step needs of it. Also the engine threads' queues."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -14,6 +14,9 @@ from serve_app.errors import DarkroomError, GenerationFailed
 from serve_app.models.model_family import Conditioning
 from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
 
+SHORT_PROMPT_TOKENS = 320
+"""Prompts up to here always share a forward: four chunks of CLIP's."""
+
 CLEAN = torch.tensor([1.0, 0.0])
 """The noising (signal, noise) of clean latents."""
 
@@ -26,10 +29,16 @@ class Trajectory:
         conditioning: the encoded `pass_.prompts`.
         initial: where the first step begins.
         encode_seconds: how long the prompts took.
+        deterministic: share forwards only with rows whose prompts are as long, so that padding never changes.
     """
 
     def __init__(
-        self, pass_: Pass, conditioning: Sequence[Conditioning], initial: InitialState, encode_seconds: float
+        self,
+        pass_: Pass,
+        conditioning: Sequence[Conditioning],
+        initial: InitialState,
+        encode_seconds: float,
+        deterministic: bool = False,
     ) -> None:
         self.pass_ = pass_
         self.table = pass_.table
@@ -48,6 +57,7 @@ class Trajectory:
         self.device_seconds = 0.0
         self.steps: list[StepTime] = []
         self.encode_seconds = encode_seconds
+        self._deterministic = deterministic
         self.first_step_at: float | None = None
         self.last_step_end = 0.0
         self.saved_at: float | None = None
@@ -75,8 +85,21 @@ class Trajectory:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Latent height and width: the batch key."""
+        """Latent height and width."""
         return self.state.shape[-2], self.state.shape[-1]
+
+    @property
+    def group(self) -> Hashable:
+        """What rows of one forward need equal: the size, and how long the prompts are, roughly.
+
+        A row is padded to the longest prompt of its forward. Padding one chunk to four costs less than a forward of its
+        own, padding it to eight costs more (`benchmarks/prompts.py`).
+        """
+        negative = self.unconditional
+        lengths = (self.conditioning.num_tokens, negative.num_tokens if negative else 0)
+        if self._deterministic:
+            return self.size, lengths
+        return self.size, ((max(lengths) - 1) // SHORT_PROMPT_TOKENS).bit_length()
 
     @property
     def unconditional(self) -> Conditioning | None:

@@ -7,8 +7,8 @@ field of `Conditioning`: the engine carries it without looking inside, the famil
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import torch
 
@@ -31,6 +31,31 @@ class Prompt:
     loras: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """The tokens that a text encoder takes at once (CLIP: 77), each with its weight."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizedPrompt:
+    """A prompt as far as no model is needed: its chunks for each text encoder, and its LoRAs, loaded.
+
+    Two are equal where their `prompt` is.
+    """
+
+    prompt: Prompt
+    chunks: tuple[list[Chunk], ...] = field(compare=False)
+    loras: tuple[ActiveLora, ...] = field(default=(), compare=False)
+
+    @property
+    def num_chunks(self) -> int:
+        """Of the text encoder that needs most."""
+        return max(len(one) for one in self.chunks)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
     """What one UNet row needs of its prompt, on the model's device.
@@ -43,18 +68,35 @@ class Conditioning:
     pooled: torch.Tensor | None = None
     loras: tuple[ActiveLora, ...] = ()
 
+    @property
+    def num_tokens(self) -> int:
+        """Rows of `prompt_embeds`."""
+        return len(self.prompt_embeds)
+
+    @property
+    def num_bytes(self) -> int:
+        """What its tensors take, without the LoRAs."""
+        return sum(one.numel() * one.element_size() for one in (self.prompt_embeds, self.pooled) if one is not None)
+
+    def copy(self) -> Self:
+        """The same values without LoRAs, in tensors of its own: `encode` gives views of a whole batch's."""
+        pooled = None if self.pooled is None else self.pooled.clone()
+        return replace(self, prompt_embeds=self.prompt_embeds.clone(), pooled=pooled, loras=())
+
 
 @dataclass(frozen=True)
 class DenoisingBatch:
     """One forward. `latents` (rows, c + mask channels, h, w) float32 are already scaled for the sampler.
 
-    `timesteps` and `guidance_scale` are (rows,) float32; only distilled UNets read the scale.
+    `timesteps` and `guidance_scale` are (rows,) float32; only distilled UNets read the scale. Prompts of unlike length
+    are padded to `padded_tokens`, and the padding is masked; None where all are of one length.
     """
 
     latents: torch.Tensor
     timesteps: torch.Tensor
     guidance_scale: torch.Tensor
     conditioning: Sequence[Conditioning]
+    padded_tokens: int | None = None
 
 
 class ModelFamily(Protocol):
@@ -90,11 +132,14 @@ class ModelFamily(Protocol):
         """The largest `Prompt.clip_skip`: at least one layer of every text encoder is used."""
         ...
 
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Read from disk what `encode` will need (LoRAs). From any thread. Raises ModelLoadError."""
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """All of the work on a prompt that no model does; reads its LoRAs from disk. From any thread.
+
+        Raises ModelLoadError.
+        """
         ...
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[TokenizedPrompt]) -> list[Conditioning]:
         """Encode the prompts in one batch."""
         ...
 

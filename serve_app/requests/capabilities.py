@@ -24,6 +24,9 @@ class Limits(BaseModel):
     size_multiple: Annotated[Positive, Field(description="Width and height must be multiples of this, pixels.")] = 8
     max_num_inference_steps: Annotated[Positive, Field(description="The most denoising steps of a pass.")] = 150
     max_prompt_characters: Annotated[Positive, Field(description="The longest prompt, characters.")] = 2000
+    max_prompt_chunks: Annotated[
+        Positive, Field(description="The most chunks of either prompt: 75 tokens each, or what stands between BREAKs.")
+    ] = 8
     min_guidance_scale: Annotated[float, Field(description="The smallest guidance scale.")] = 0.0
     max_guidance_scale: Annotated[float, Field(description="The largest guidance scale.")] = 30.0
     max_images: Annotated[Positive, Field(description="The most images of one request.")] = 8

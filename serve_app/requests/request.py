@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from serve_app.requests.capabilities import Limits
 from serve_app.requests.image_files import OutputSpec, Raster
 from serve_app.requests.params import LoraWeight, SamplingParams, Upscaler
 
@@ -42,7 +43,8 @@ class GenerationRequest:
     """One image, fully decided: no default is left open, and the seed is drawn.
 
     `width` and `height` are the size that is denoised, in pixels; `output` has the file's. `init`, `variation` and
-    `hires` are None where the request has none.
+    `hires` are None where the request has none. `max_prompt_chunks` is the model's limit: only its tokenizer can tell
+    how many chunks a prompt has.
     """
 
     model: str
@@ -52,6 +54,7 @@ class GenerationRequest:
     height: int
     seed: int
     output: OutputSpec
+    max_prompt_chunks: int = Limits().max_prompt_chunks
     loras: tuple[LoraWeight, ...] = ()
     init: InitImage | None = None
     variation: Variation | None = None

@@ -52,6 +52,7 @@ def _resolve_first(params: GenerationParams, name: str, model: ModelCapabilities
         height=0,
         seed=draw_seed("seed", params.seed),
         output=OutputSpec(width=0, height=0, format=output_format, quality=params.quality, ai_mark=model.ai_mark),
+        max_prompt_chunks=model.limits.max_prompt_chunks,
         loras=check_loras((*params.loras, *tagged), model),
         variation=resolve_variation(params),
     )

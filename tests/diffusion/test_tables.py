@@ -55,7 +55,8 @@ def test_tables_are_compiled_once() -> None:
 
 
 def test_the_oldest_table_makes_room_for_a_new_one() -> None:
-    tables = SamplerTables(EPSILON, size=2)
+    two = SamplerTables(EPSILON).table("euler", "karras", 7).num_bytes * 2
+    tables = SamplerTables(EPSILON, max_bytes=two)
     first, second = (tables.table("euler", "karras", steps) for steps in (5, 6))
     tables.table("euler", "karras", 7)
     assert tables.table("euler", "karras", 6) is second

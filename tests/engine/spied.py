@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from serve_app.models.model_family import DenoisingBatch, Prompt
+from serve_app.models.model_family import DenoisingBatch, TokenizedPrompt
 
 
 class Spied:
@@ -27,7 +27,7 @@ class Spied:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._family, name)
 
-    def encode(self, prompts: list[Prompt]) -> Any:
+    def encode(self, prompts: list[TokenizedPrompt]) -> Any:
         self.encoded.append(len(prompts))
         return self._family.encode(prompts)
 

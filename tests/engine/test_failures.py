@@ -17,7 +17,7 @@ from serve_app.engine.passes import Callbacks
 from serve_app.engine.scheduler import DeadlineOrder
 from serve_app.errors import GenerationFailed, NotReady
 from serve_app.models.load_family import load_family
-from serve_app.models.model_family import DenoisingBatch, Prompt
+from serve_app.models.model_family import DenoisingBatch, Prompt, TokenizedPrompt
 from serve_app.requests.events import Progress
 from serve_app.requests.params import HiresParams
 from serve_app.requests.request import CallerContext
@@ -135,21 +135,23 @@ def test_an_engine_whose_thread_dies_fails_what_it_has_and_takes_no_more(tiny_sd
             engine.check_health()
 
 
-class SlowToPrepare(Spied):
-    """A family whose disk is slow."""
+class SlowDisk(Spied):
+    """A family whose LoRAs take long to read, but for the warm-up's prompt."""
 
     def __init__(self, family: Any) -> None:
         super().__init__(family)
         self.entered, self.go = threading.Event(), threading.Event()
 
-    def prepare(self, prompts: list[Prompt]) -> None:
-        self.entered.set()
-        assert self.go.wait(30)
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        if prompt.text != "warm-up":
+            self.entered.set()
+            assert self.go.wait(30)
+        return self._family.tokenize(prompt)
 
 
 def test_what_is_submitted_while_the_engine_closes_is_refused_not_forgotten(tiny_sd: Path) -> None:
     config = tiny_config(tiny_sd)
-    family: Any = SlowToPrepare(load_family(config))
+    family: Any = SlowDisk(load_family(config))
     engine = Engine(family, config)
     refused: list[BaseException] = []
 

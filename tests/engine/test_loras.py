@@ -75,7 +75,7 @@ def test_a_cache_that_is_too_small_reads_again_and_draws_the_same(tiny_sd: Path,
 
     def read(name: str) -> Lora:
         reads.append(name)
-        return roomy.loras.get(name)
+        return replace(roomy.loras.get(name))
 
     tight = replace(roomy, loras=LoraStore(read, ["a", "b"], max_bytes=1))
     files: list[list[bytes]] = []

@@ -17,6 +17,11 @@ class FakeRow:
     arrived: float = 0.0
     calls: int = 10
     calls_left: int = 10
+    prompt_length: int = 0
+
+    @property
+    def group(self) -> tuple[Size, int]:
+        return self.size, self.prompt_length
 
 
 def order(cap: int, *rows: FakeRow, now: float = 0.0) -> DeadlineOrder[FakeRow]:

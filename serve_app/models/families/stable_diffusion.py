@@ -9,7 +9,7 @@ from transformers import CLIPTextModel
 
 from serve_app.models.families.unet_family import UNet, UNetFamily
 from serve_app.models.loading.checkpoint import Checkpoint
-from serve_app.models.model_family import Conditioning, Prompt
+from serve_app.models.model_family import Conditioning, TokenizedPrompt
 from serve_app.models.text.chunks import apply_weights, join_chunks
 from serve_app.models.text.clip_encoder import TextEncoder
 
@@ -18,28 +18,20 @@ from serve_app.models.text.clip_encoder import TextEncoder
 class StableDiffusion(UNetFamily):
     """One CLIP text encoder, one UNet, one VAE; a `ModelFamily`."""
 
-    text: TextEncoder
-
-    @property
-    def max_clip_skip(self) -> int:
+    def encode(self, prompts: Sequence[TokenizedPrompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
-        return self.text.num_layers - 1
-
-    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
-        """See `ModelFamily`."""
-        active = [self.active_loras(prompt) for prompt in prompts]
-        rows = [self.text.tokenize(prompt) for prompt in prompts]
-        chunks = [chunk for row in rows for chunk in row]
-        encoded = self.text.encode(chunks, [used for used, row in zip(active, rows, strict=True) for _ in row])
-        skips = [prompt.clip_skip for prompt, row in zip(prompts, rows, strict=True) for _ in row]
+        (text,) = self.texts
+        chunks = [chunk for prompt in prompts for chunk in prompt.chunks[0]]
+        encoded = text.encode(chunks, [prompt.loras for prompt in prompts for _ in prompt.chunks[0]])
+        skips = [prompt.prompt.clip_skip for prompt in prompts for _ in prompt.chunks[0]]
         states = torch.stack(
             [
-                self.text.normalize(encoded.hidden[-(skip + 1)][index]) if skip else encoded.last[index]
+                text.normalize(encoded.hidden[-(skip + 1)][index]) if skip else encoded.last[index]
                 for index, skip in enumerate(skips)
             ]
         )
-        embeds = join_chunks(apply_weights(states, chunks), [len(row) for row in rows])
-        return [Conditioning(prompt_embeds=embed, loras=used) for embed, used in zip(embeds, active, strict=True)]
+        embeds = join_chunks(apply_weights(states, chunks), [prompt.num_chunks for prompt in prompts])
+        return [Conditioning(prompt_embeds=embed, loras=one.loras) for embed, one in zip(embeds, prompts, strict=True)]
 
 
 def load(checkpoint: Checkpoint) -> StableDiffusion:
@@ -50,7 +42,7 @@ def load(checkpoint: Checkpoint) -> StableDiffusion:
     checkpoint.load_embeddings((tokenizer, text_encoder))
     lora_layers = bool(checkpoint.config.loras)
     return StableDiffusion(
-        text=TextEncoder(tokenizer, text_encoder, "text_encoder", lora_layers),
+        texts=(TextEncoder(tokenizer, text_encoder, "text_encoder", lora_layers),),
         unet=UNet(unet, checkpoint.choose_executor(unet), lora_layers),
         autoencoder=checkpoint.load_autoencoder(),
         loras=checkpoint.load_loras({"unet": unet, "text_encoder": text_encoder}),

@@ -9,9 +9,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from serve_app.models.families.unet_family import UNet, UNetFamily
 from serve_app.models.loading.checkpoint import Checkpoint
-from serve_app.models.lora.lora_layers import ActiveLora
-from serve_app.models.model_family import Conditioning, DenoisingBatch, Prompt
-from serve_app.models.text.chunks import Chunk, apply_weights, join_chunks
+from serve_app.models.model_family import Conditioning, DenoisingBatch, Prompt, TokenizedPrompt
+from serve_app.models.text.chunks import apply_weights, join_chunks
 from serve_app.models.text.clip_encoder import Encoded, TextEncoder
 
 
@@ -19,46 +18,30 @@ from serve_app.models.text.clip_encoder import Encoded, TextEncoder
 class StableDiffusionXL(UNetFamily):
     """A `ModelFamily`; an empty negative prompt is encoded as zeros where the checkpoint says so."""
 
-    texts: tuple[TextEncoder, TextEncoder]
     zeros_for_empty_negative: bool
 
-    @property
-    def max_clip_skip(self) -> int:
+    def encode(self, prompts: Sequence[TokenizedPrompt]) -> list[Conditioning]:
         """See `ModelFamily`."""
-        return min(text.num_layers for text in self.texts) - 1
-
-    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
-        """See `ModelFamily`."""
-        active = [self.active_loras(prompt) for prompt in prompts]
-        rows = [[text.tokenize(prompt) for prompt in prompts] for text in self.texts]
-        counts = [max(len(first), len(second)) for first, second in zip(*rows, strict=True)]
-        first, second = (
-            self._encode_with(text, text_rows, prompts, counts, active)
-            for text, text_rows in zip(self.texts, rows, strict=True)
-        )
+        counts = [prompt.num_chunks for prompt in prompts]
+        first, second = (self._encode_with(encoder, prompts) for encoder in range(2))
         embeds = join_chunks(torch.cat([first[0], second[0]], dim=-1), counts)
         pooled = second[1].pooled
         if pooled is None:
             raise TypeError("the second text encoder gives no pooled embedding")
         found = [
-            Conditioning(prompt_embeds=embed, pooled=chunks[0], loras=used)
-            for embed, chunks, used in zip(embeds, pooled.split(counts), active, strict=True)
+            Conditioning(prompt_embeds=embed, pooled=chunks[0], loras=one.loras)
+            for embed, chunks, one in zip(embeds, pooled.split(counts), prompts, strict=True)
         ]
-        return [self._zero_if_empty(prompt, one) for prompt, one in zip(prompts, found, strict=True)]
+        return [self._zero_if_empty(one.prompt, encoded) for one, encoded in zip(prompts, found, strict=True)]
 
-    def _encode_with(
-        self,
-        text: TextEncoder,
-        rows: Sequence[list[Chunk]],
-        prompts: Sequence[Prompt],
-        counts: Sequence[int],
-        active: Sequence[tuple[ActiveLora, ...]],
-    ) -> tuple[torch.Tensor, Encoded]:
+    def _encode_with(self, encoder: int, prompts: Sequence[TokenizedPrompt]) -> tuple[torch.Tensor, Encoded]:
         """One encoder's weighted states; the shorter of the two chunk lists is filled up with its last chunk."""
-        filled = [row + row[-1:] * (count - len(row)) for row, count in zip(rows, counts, strict=True)]
+        text = self.texts[encoder]
+        rows = [prompt.chunks[encoder] for prompt in prompts]
+        filled = [row + row[-1:] * (one.num_chunks - len(row)) for row, one in zip(rows, prompts, strict=True)]
         chunks = [chunk for row in filled for chunk in row]
-        encoded = text.encode(chunks, [used for used, count in zip(active, counts, strict=True) for _ in range(count)])
-        skips = [prompt.clip_skip for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
+        encoded = text.encode(chunks, [prompt.loras for prompt in prompts for _ in range(prompt.num_chunks)])
+        skips = [prompt.prompt.clip_skip for prompt in prompts for _ in range(prompt.num_chunks)]
         states = torch.stack([encoded.hidden[-(skip + 2)][index] for index, skip in enumerate(skips)])
         return apply_weights(states, chunks), encoded
 

@@ -1,6 +1,6 @@
 """What the families around a UNet have in common: the UNet over unlike rows, LoRAs per row, the autoencoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ from diffusers import UNet2DConditionModel
 from serve_app.diffusion.guidance import embed_guidance_scale
 from serve_app.models.autoencoder import Autoencoder
 from serve_app.models.denoisers.executor import Executor, UNetInputs
-from serve_app.models.lora.lora_layers import ActiveLora, LoraLayers
+from serve_app.models.lora.lora_layers import LoraLayers
 from serve_app.models.lora.lora_store import LoraStore
-from serve_app.models.model_family import DenoisingBatch, Prompt
+from serve_app.models.model_family import DenoisingBatch, Prompt, TokenizedPrompt
 from serve_app.models.text.chunks import stack_prompts
+from serve_app.models.text.clip_encoder import TextEncoder
 
 
 class UNet:
@@ -34,7 +35,7 @@ class UNet:
 
     def predict(self, batch: DenoisingBatch, added: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """See `ModelFamily.predict`; `added` are the family's `added_cond_kwargs`."""
-        embeds, mask = stack_prompts([row.prompt_embeds for row in batch.conditioning])
+        embeds, mask = stack_prompts([row.prompt_embeds for row in batch.conditioning], batch.padded_tokens)
         width = self._guidance_width
         embedded = None if width is None else embed_guidance_scale(batch.guidance_scale, width)
         inputs = UNetInputs(
@@ -54,8 +55,12 @@ class UNet:
 
 @dataclass(frozen=True, kw_only=True)
 class UNetFamily:
-    """Everything of a `ModelFamily` but how prompts are encoded; a subclass adds its text encoders."""
+    """Everything of a `ModelFamily` but how prompts are encoded.
 
+    `texts` are the text encoders, in the order of `TokenizedPrompt.chunks`.
+    """
+
+    texts: tuple[TextEncoder, ...]
     unet: UNet
     autoencoder: Autoencoder
     loras: LoraStore
@@ -72,14 +77,15 @@ class UNetFamily:
         """See `ModelFamily`."""
         return self.unet.distilled
 
-    def prepare(self, prompts: Sequence[Prompt]) -> None:
+    @property
+    def max_clip_skip(self) -> int:
         """See `ModelFamily`."""
-        for prompt in prompts:
-            self.active_loras(prompt)
+        return min(text.num_layers for text in self.texts) - 1
 
-    def active_loras(self, prompt: Prompt) -> tuple[ActiveLora, ...]:
-        """The loaded LoRAs of a prompt, with their weights."""
-        return self.loras.activate(prompt.loras) if prompt.loras else ()
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """See `ModelFamily`."""
+        chunks = tuple(text.tokenize(prompt) for text in self.texts)
+        return TokenizedPrompt(prompt=prompt, chunks=chunks, loras=self.loras.activate(prompt.loras))
 
     def predict(self, batch: DenoisingBatch) -> torch.Tensor:
         """See `ModelFamily`."""

@@ -1,24 +1,17 @@
 """Prompts of any length for CLIP text encoders: AUTOMATIC1111's weights, chunks of 75 tokens, joined per row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
+from serve_app.models.model_family import Chunk
 from serve_app.models.text.prompt_weights import Part, parse_weights
 
 COMMA_REACH = 20
 """A full chunk ends at a comma at most this many tokens back, as AUTOMATIC1111's does."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """77 token ids (start, up to 75, end, padding) and each one's weight."""
-
-    ids: list[int]
-    weights: list[float]
 
 
 def tokenize(tokenizer: CLIPTokenizer, text: str, weighted: bool) -> list[Chunk]:
@@ -74,15 +67,16 @@ def join_chunks(states: torch.Tensor, counts: Sequence[int]) -> list[torch.Tenso
     return [chunks.reshape(-1, states.shape[-1]) for chunks in states.split(list(counts))]
 
 
-def stack_prompts(embeds: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Stack (tokens, width) rows, padded to the longest: embeddings (rows, T, width) and the mask (rows, T).
+def stack_prompts(
+    embeds: Sequence[torch.Tensor], padded_tokens: int | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stack (tokens, width) rows, padded to `padded_tokens`: embeddings (rows, T, width) and the mask (rows, T).
 
-    The mask, 1 where a row has tokens, is None where no row is padded.
+    The mask is 1 where a row has tokens. Without `padded_tokens` all rows are of one length, and there is no mask.
     """
-    longest = max(len(row) for row in embeds)
-    if all(len(row) == longest for row in embeds):
+    if padded_tokens is None:
         return torch.stack(list(embeds)), None
-    stacked = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
+    stacked = torch.stack([functional.pad(row, (0, 0, 0, padded_tokens - len(row))) for row in embeds])
     lengths = torch.tensor([len(row) for row in embeds])
-    mask = (torch.arange(longest)[None] < lengths[:, None]).to(stacked.dtype)
+    mask = (torch.arange(padded_tokens)[None] < lengths[:, None]).to(stacked.dtype)
     return stacked, mask.to(stacked.device, non_blocking=True)

@@ -1,5 +1,6 @@
 """One CLIP text encoder: chunks in, hidden states out, LoRAs applied per prompt."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ import torch
 from transformers import CLIPTokenizer
 
 from serve_app.models.lora.lora_layers import ActiveLora, LoraLayers
-from serve_app.models.model_family import Prompt
-from serve_app.models.text.chunks import Chunk, tokenize
+from serve_app.models.model_family import Chunk, Prompt
+from serve_app.models.text.chunks import tokenize
 from serve_app.models.text.textual_inversion import expand_names
 
 
@@ -39,12 +40,14 @@ class TextEncoder:
         self._lora_layers = LoraLayers(module, part) if lora_layers else None
         # Special tokens are added ones, too; names of textual inversions come on top.
         self._has_names = len(tokenizer.added_tokens_encoder) > len(set(tokenizer.all_special_tokens))
+        self._lock = threading.Lock()
         self.num_layers = int(module.config.num_hidden_layers)
 
     def tokenize(self, prompt: Prompt) -> list[Chunk]:
-        """The prompt in chunks of 77 token ids."""
+        """The prompt in chunks of 77 token ids. From any thread."""
         text = expand_names(prompt.text, self._tokenizer) if self._has_names else prompt.text
-        return tokenize(self._tokenizer, text, prompt.weighted)
+        with self._lock:
+            return tokenize(self._tokenizer, text, prompt.weighted)
 
     def encode(self, chunks: Sequence[Chunk], loras: Sequence[Sequence[ActiveLora]]) -> Encoded:
         """All chunks in one forward; `loras` are each chunk's."""
