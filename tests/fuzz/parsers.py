@@ -23,7 +23,7 @@ TEXT_PARSERS: Mapping[str, Callable[[str], object]] = {
     "infotext": lambda text: read_infotext(f"Steps: {text}"),
     "infotext's prompt": read_infotext,
     "prompt weights": parse_weights,
-    "chunks": lambda text: tokenize(tokenizer, text, weighted=True),
+    "chunks": lambda text: tokenize(tokenizer, printable(text), weighted=True),
     "LoRA tags": read_lora_tags,
     "sampler": lambda text: read_names(text, text),
     "A1111's sampler": lambda text: read_a1111_names(text, None),
@@ -65,10 +65,15 @@ HOSTILE: Mapping[str, Callable[[int], str]] = {
 }
 
 
+def printable(text: str) -> str:
+    """`text` without halves of surrogate pairs, which are refused before this is read."""
+    return text.encode(errors="replace").decode()
+
+
 def png_with(text: str) -> bytes:
     """A PNG with `text` as its infotext."""
     info = PngInfo()
-    info.add_itxt("parameters", text.encode(errors="replace").decode())
+    info.add_itxt("parameters", printable(text))
     buffer = io.BytesIO()
     Image.new("L", (1, 1)).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

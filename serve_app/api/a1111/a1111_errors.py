@@ -12,7 +12,6 @@ A1111_FIELDS = {
     "num_images": "batch_size",
     "strength": "denoising_strength",
     "sampler": "sampler_name",
-    "image": "init_images",
     "model": "override_settings.sd_model_checkpoint",
     "clip_skip": "override_settings.CLIP_stop_at_last_layers",
     "hires.scale": "hr_scale",

@@ -13,12 +13,21 @@ from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, NotFound
 from serve_app.requests.params import GenerationParams
 
+PRESET_LINKS = {
+    "generate": {
+        "operationId": "generate_preset_v1_presets__name__post",
+        "parameters": {"name": "$response.body#/0/name"},
+        "description": "Generates from the first preset.",
+    }
+}
+"""Where the list leads, for OpenAPI."""
+
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["presets"])
 
-    @routes.get("/v1/presets")
+    @routes.get("/v1/presets", responses={200: {"links": PRESET_LINKS}})
     async def list_presets() -> list[PresetItem]:
         """Every preset and its variables."""
         return [

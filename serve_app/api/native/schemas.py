@@ -27,6 +27,13 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The images, or their events where Accept says so.",
         "content": {"text/event-stream": {}},
+        "links": {
+            "stop": {
+                "operationId": "stop_v1_generate__id__delete",
+                "parameters": {"id": "$response.body#/id"},
+                "description": "Stops the request while it runs.",
+            }
+        },
     },
     **NATIVE_ERRORS,
 }

@@ -40,6 +40,15 @@ IMAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     **OPENAI_ERRORS,
 }
 
+MODEL_LINKS = {
+    "model": {
+        "operationId": "get_model_v1_models__name__get",
+        "parameters": {"name": "$response.body#/data/0/id"},
+        "description": "Gets the first model.",
+    }
+}
+"""Where the list leads, for OpenAPI."""
+
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The OpenAI routes."""
@@ -88,7 +97,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         params = openai_params(body, image=await image.read())
         return await generate_images(dispatcher, request, admission, body, params, "image_edit")
 
-    @routes.get("/v1/models", responses={401: OPENAI_ERRORS[401]})
+    @routes.get("/v1/models", responses={200: {"links": MODEL_LINKS}, 401: OPENAI_ERRORS[401]})
     async def list_models() -> ModelList:
         """List all models and their aliases."""
         return ModelList(data=[ModelItem(id=name) for name in (*dispatcher.service.models, *dispatcher.config.aliases)])

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTokenizer, PreTrainedModel
 
 from serve_app.errors import ModelLoadError
+from serve_app.models.broken_weights import BROKEN_WEIGHTS
 from serve_app.models.loading.diffusers_directory import DiffusersDirectory
 
 LAYOUTS = Path(__file__).parent / "layouts"
@@ -26,7 +27,7 @@ MARKS = {
 """How keys of a family's text encoders begin, to the family."""
 
 PADDING = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}
-BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, SingleFileComponentError)
+BROKEN = (*BROKEN_WEIGHTS, SingleFileComponentError)
 
 
 class SingleFile:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from serve_app.errors import ModelLoadError
+from serve_app.models.broken_weights import BROKEN_WEIGHTS
 from serve_app.models.lora.lora_layers import Lora, LowRank, adaptable_layers
 
 HALF = re.compile(r"(.+)\.lora_([AB])\.weight")
@@ -24,7 +24,7 @@ def read_lora(name: str, path: Path, parts: Mapping[str, nn.Module], device: tor
     """Read the file for a model of these `parts` (`unet`, `text_encoder` ...). Raises ModelLoadError."""
     try:
         weights, alphas = _to_peft(load_file(path), parts["unet"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except BROKEN_WEIGHTS as error:
         raise ModelLoadError(f"loras.{name}: {path} cannot be read as a LoRA ({error})") from error
     known: dict[str, nn.Linear | nn.Conv2d] = {}
     for part, module in parts.items():
@@ -72,8 +72,8 @@ def _rename(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fits(layer: nn.Linear | nn.Conv2d, down: torch.Tensor, up: torch.Tensor) -> bool:
-    """Whether the shapes fit the layer; a convolution's `up` is 1 x 1."""
+    """Whether the shapes fit the layer, with a rank of at least 1; a convolution's `up` is 1 x 1."""
     weight = layer.weight
-    if down.dim() != weight.dim() or up.dim() != weight.dim():
+    if down.dim() != weight.dim() or up.dim() != weight.dim() or not len(down) or up.shape[2:].numel() != 1:
         return False
     return down.shape[1:] == weight.shape[1:] and up.shape[:2] == (weight.shape[0], len(down))

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from diffusers.loaders import TextualInversionLoaderMixin
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from serve_app.errors import ModelLoadError
+from serve_app.models.broken_weights import BROKEN_WEIGHTS
 
 SDXL_KEYS = ("clip_l", "clip_g")
 Encoder = tuple[Any, Any]
@@ -38,7 +38,7 @@ def load_embeddings(files: Mapping[str, Path], encoders: Sequence[Encoder]) -> N
             vectors = [tensors[key] for key in SDXL_KEYS] if len(encoders) > 1 else [next(iter(tensors.values()))]
             for (tokenizer, text_encoder), embedding in zip(encoders, vectors, strict=True):
                 _add_name(name, embedding, tokenizer, text_encoder)
-        except (SafetensorError, OSError, ValueError, KeyError, StopIteration) as error:
+        except BROKEN_WEIGHTS as error:
             raise ModelLoadError(f"embeddings.{name}: {path} does not fit this model ({error})") from error
 
 
