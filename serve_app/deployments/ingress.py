@@ -1,6 +1,7 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import chain
@@ -35,6 +36,8 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
+
+log = logging.getLogger("darkroom.ingress")
 
 
 @serve.ingress()
@@ -226,6 +229,9 @@ class Ingress:
 
 
 def _cause(error: RayTaskError) -> DarkroomError:
-    """The error as the replica raised it; its text there would be the remote traceback."""
+    """The error as the replica raised it, where it is the caller's. Others name files, and are for the log."""
     cause = error.cause
-    return cause if isinstance(cause, DarkroomError) else GenerationFailed(f"{type(cause).__name__}: {cause}")
+    if isinstance(cause, DarkroomError) and not isinstance(cause, ConfigError):
+        return cause
+    log.error("a replica failed: %s", cause)
+    return GenerationFailed(f"the model's replica failed ({type(cause).__name__}): the server's log says more")

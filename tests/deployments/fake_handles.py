@@ -28,10 +28,11 @@ Answer = Callable[[], Awaitable[bool]]
 
 
 class FakeReplicas:
-    """A model's handle. `previews` are rendered as asked; with `stubborn`, always."""
+    """A model's handle. Previews are rendered as asked; with `stubborn`, always. With `error`, no image comes."""
 
-    def __init__(self, stubborn: bool = False) -> None:
+    def __init__(self, stubborn: bool = False, error: Exception | None = None) -> None:
         self.stubborn = stubborn
+        self.error = error
         self.contexts: list[CallerContext] = []
         self.asked: list[tuple[Any, ...]] = []
         self.generate = self.capabilities = self
@@ -63,10 +64,14 @@ class FakeStream:
     ) -> None:
         replicas.contexts.append(context)
         preview = PREVIEW if context.previews or replicas.stubborn else None
-        self._events = self._run(request, preview)
+        self._events = self._run(request, preview, replicas.error)
 
-    async def _run(self, request: GenerationRequest, preview: bytes | None) -> AsyncIterator[ReplicaEvent]:
+    async def _run(
+        self, request: GenerationRequest, preview: bytes | None, error: Exception | None
+    ) -> AsyncIterator[ReplicaEvent]:
         yield Queued(0, 0.0)
+        if error is not None:
+            raise RayTaskError("generate", "a traceback", error)
         yield Progress(1, 2, 0.1, preview)
         yield GeneratedImage(IMAGE, "png", SIZE, SIZE, request.seed, Timings())
 
