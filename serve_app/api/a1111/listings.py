@@ -84,14 +84,10 @@ async def schedulers(dispatcher: Dispatcher) -> list[Entry]:
 
 async def sd_models(dispatcher: Dispatcher) -> list[Entry]:
     """Every model, by its configured name. The folder of its file is the operator's."""
-    known, unknown = dispatcher.service.known_capabilities(), dict.fromkeys(("hash", "sha256", "config"))
+    sources = {name: one.source for name, one in dispatcher.service.known_capabilities().items()}
+    unknown = dict.fromkeys(("hash", "sha256", "config"))
     return [
-        {
-            "title": name,
-            "model_name": name,
-            "filename": PurePath(known[name].source if name in known else "").name,
-            **unknown,
-        }
+        {"title": name, "model_name": name, "filename": PurePath(sources.get(name, "")).name, **unknown}
         for name in dispatcher.service.models
     ]
 
