@@ -233,5 +233,6 @@ def _cause(error: RayTaskError) -> DarkroomError:
     cause = error.cause
     if isinstance(cause, DarkroomError) and not isinstance(cause, ConfigError):
         return cause
-    log.error("a replica failed: %s", cause)
+    # The text of an error that nobody expected may hold what was sent.
+    log.error("a replica failed: %s", cause if isinstance(cause, ConfigError) else type(cause).__name__)
     return GenerationFailed(f"the model's replica failed ({type(cause).__name__}): the server's log says more")
