@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.native.native_errors import ProblemResponse
-from serve_app.errors import NotReady
+from serve_app.errors import ConfigError, NotReady
 
 
 class Health(BaseModel):
@@ -37,7 +37,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model is warming up."}})
     async def readyz(request: Request) -> ReadyResponse:
         """Tell that every model has generated its warm-up image."""
-        missing = await dispatcher.service.warming_up()
+        try:
+            missing = await dispatcher.service.warming_up()
+        except ConfigError as error:
+            if dispatcher.config.keys.file is None or caller_of(request.scope).sha256:
+                raise
+            raise ConfigError("a model cannot follow its config: send a key to read why") from error
         if missing:
             raise NotReady(f"still warming up: {', '.join(missing)}")
         errors = await dispatcher.service.config_errors()

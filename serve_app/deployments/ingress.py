@@ -1,6 +1,7 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import chain
@@ -39,6 +40,8 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
+
+log = logging.getLogger("darkroom.ingress")
 
 
 @serve.ingress()
@@ -227,6 +230,10 @@ class Ingress:
 
 
 def _cause(error: RayTaskError) -> DarkroomError:
-    """The error as the replica raised it; its text there would be the remote traceback."""
+    """The error as the replica raised it, where it is the caller's. Others name files, and are for the log."""
     cause = error.cause
-    return cause if isinstance(cause, DarkroomError) else GenerationFailed(f"{type(cause).__name__}: {cause}")
+    if isinstance(cause, DarkroomError) and not isinstance(cause, ConfigError):
+        return cause
+    # The text of an error that nobody expected may hold what was sent.
+    log.error("a replica failed: %s", cause if isinstance(cause, ConfigError) else type(cause).__name__)
+    return GenerationFailed(f"the model's replica failed ({type(cause).__name__}): the server's log says more")

@@ -140,19 +140,29 @@ def plan_passes(
 def tokenize_prompts(request: GenerationRequest, family: ModelFamily, guided: bool) -> tuple[TokenizedPrompt, ...]:
     """The prompt, and the negative prompt where guided. In diffusers, `clip_skip` leaves the latter alone.
 
-    Raises InvalidRequest where one has more than `request.max_prompt_chunks` chunks.
+    Raises InvalidRequest, see `tokenize_prompt`.
     """
     sampling = request.sampling
     weighted = sampling.prompt_syntax == "a1111"
     loras = tuple((lora.name, lora.weight) for lora in request.loras)
     prompt = Prompt(text=request.prompt, weighted=weighted, clip_skip=sampling.clip_skip, loras=loras)
     negative = Prompt(text=sampling.negative_prompt, negative=True, weighted=weighted, loras=loras)
-    found = [family.tokenize(one) for one in ((prompt, negative) if guided else (prompt,))]
-    for name, one in zip(("prompt", "negative_prompt"), found, strict=False):
-        if one.num_chunks > request.max_prompt_chunks:
-            limit = f"must have at most {request.max_prompt_chunks} chunks of tokens, and has {one.num_chunks}"
-            raise InvalidRequest(name, one.prompt.text, limit)
+    found = [tokenize_prompt(prompt, family, request.max_prompt_chunks)]
+    if guided:
+        try:
+            found.append(tokenize_prompt(negative, family, request.max_prompt_chunks))
+        except InvalidRequest as error:
+            raise error.with_field_names({"prompt": "negative_prompt"}) from error
     return tuple(found)
+
+
+def tokenize_prompt(prompt: Prompt, family: ModelFamily, max_chunks: int) -> TokenizedPrompt:
+    """The prompt in chunks. Raises InvalidRequest where they are more than `max_chunks`, or its weights are wrong."""
+    found = family.tokenize(prompt)
+    if found.num_chunks > max_chunks:
+        limit = f"must have at most {max_chunks} chunks of tokens, and has {found.num_chunks}"
+        raise InvalidRequest("prompt", prompt.text, limit)
+    return found
 
 
 def is_planned_at_once(request: GenerationRequest, tables: SamplerTables) -> bool:

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.config import IngressConfig
-from serve_app.errors import Cancelled
+from serve_app.errors import Cancelled, ConfigError
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
 from serve_app.requests.image_files import OutputSpec, encode_image
@@ -52,6 +52,7 @@ class FakeService:
         self.late_error: Exception | None = None
         self.missing: list[str] = []
         self.mistakes: list[str] = []
+        self.unfit: ConfigError | None = None
         self.closed = 0
         self.records: list[AccessRecord] = []
 
@@ -104,6 +105,8 @@ class FakeService:
         self.records.append(record)
 
     async def warming_up(self) -> list[str]:
+        if self.unfit is not None:
+            raise self.unfit
         return self.missing
 
     async def config_errors(self) -> list[str]:

@@ -107,5 +107,8 @@ def test_only_a_caller_with_a_key_reads_what_is_wrong_with_the_config(tmp_path: 
     client, service = fake_app(keys={"file": str(path)})
     service.mistakes = ["deployments.ingress.user_config.presets.x: must be given"]
     assert client.get("/readyz").json() == {"status": "ok", "config_errors": ["1 mistake: send a key to read it"]}
-    found = client.get("/readyz", headers={"Authorization": f"Bearer {key}"}).json()
-    assert found["config_errors"] == service.mistakes
+    mine = {"Authorization": f"Bearer {key}"}
+    assert client.get("/readyz", headers=mine).json()["config_errors"] == service.mistakes
+    service.unfit = ConfigError("models.emoji: /srv/models/emoji cannot follow defaults.sampler")
+    assert client.get("/readyz").json()["error"]["message"].endswith("send a key to read why")
+    assert "/srv/models" in client.get("/readyz", headers=mine).text

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from starlette.testclient import TestClient
 
+from serve_app.config import UsageConfig
 from serve_app.deployments import serve_state
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.errors import ContentRefused
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import GeneratedImage, Progress, Queued, ReplicaEvent, Timings
@@ -28,10 +31,11 @@ Answer = Callable[[], Awaitable[bool]]
 
 
 class FakeReplicas:
-    """A model's handle. `previews` are rendered as asked; with `stubborn`, always."""
+    """A model's handle. Previews are rendered as asked; with `stubborn`, always. With `error`, no image comes."""
 
-    def __init__(self, stubborn: bool = False) -> None:
+    def __init__(self, stubborn: bool = False, error: Exception | None = None) -> None:
         self.stubborn = stubborn
+        self.error = error
         self.contexts: list[CallerContext] = []
         self.asked: list[tuple[Any, ...]] = []
         self.generate = self.capabilities = self
@@ -63,10 +67,14 @@ class FakeStream:
     ) -> None:
         replicas.contexts.append(context)
         preview = PREVIEW if context.previews or replicas.stubborn else None
-        self._events = self._run(request, preview)
+        self._events = self._run(request, preview, replicas.error)
 
-    async def _run(self, request: GenerationRequest, preview: bytes | None) -> AsyncIterator[ReplicaEvent]:
+    async def _run(
+        self, request: GenerationRequest, preview: bytes | None, error: Exception | None
+    ) -> AsyncIterator[ReplicaEvent]:
         yield Queued(0, 0.0)
+        if error is not None:
+            raise RayTaskError("generate", "a traceback", error)
         yield Progress(1, 2, 0.1, preview)
         yield GeneratedImage(IMAGE, "png", SIZE, SIZE, request.seed, Timings())
 
@@ -144,7 +152,8 @@ def ingress_client(
     """The HTTP application of an ingress with one model called `m`."""
     monkeypatch.setattr(serve_state, "count_replicas", lambda: 1)
     monkeypatch.setattr(Readiness, "announce", lambda _: None)
+    monkeypatch.setattr(SharedUsage, "start", AsyncMock())  # it stays away: this replica counts by itself
     undecorated: Any = Ingress.__bases__[0]  # Serve's own base class needs a cluster
-    ingress = undecorated({"m": replicas}, checker, "secret", None)
+    ingress = undecorated({"m": replicas}, checker, UsageConfig(), None)
     asyncio.run(ingress.reconfigure(config))
     return TestClient(ingress.__serve_build_asgi_app__(), raise_server_exceptions=False)

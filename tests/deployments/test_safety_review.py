@@ -62,7 +62,7 @@ def test_previews_are_rendered_and_sent_only_where_any_image_goes_out(
     assert [holds(polled, PREVIEW), holds(named, PREVIEW)] == [SHOWN[policy]] * 2
     assert polled.json()["progress"] == named.json()["progress"] == 0.5
     owner = "anyone@testclient"
-    assert [args for _, *args in replicas.asked] == [["latest", owner, SHOWN[policy]], ["t", owner, SHOWN[policy]]]
+    assert [args for _, _, *args in replicas.asked] == [[owner, SHOWN[policy]]] * 2
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -89,10 +90,11 @@ async def schedulers(dispatcher: Dispatcher) -> list[Entry]:
 
 
 async def sd_models(dispatcher: Dispatcher) -> list[Entry]:
-    """Every model, by its configured name."""
-    known, unknown = dispatcher.service.known_capabilities(), dict.fromkeys(("hash", "sha256", "config"))
+    """Every model, by its configured name. The folder of its file is the operator's."""
+    sources = {name: one.source for name, one in dispatcher.service.known_capabilities().items()}
+    unknown = dict.fromkeys(("hash", "sha256", "config"))
     return [
-        {"title": name, "model_name": name, "filename": known[name].source if name in known else "", **unknown}
+        {"title": name, "model_name": name, "filename": PurePath(sources.get(name, "")).name, **unknown}
         for name in dispatcher.service.models
     ]
 

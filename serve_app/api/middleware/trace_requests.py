@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from opentelemetry.trace import Span, TracerProvider, format_trace_id
+from starlette.datastructures import URL
 
 from serve_app.api.middleware.access_log import AccessRecord
 
@@ -26,3 +27,5 @@ def _link_log_and_span(span: Span, scope: dict[str, Any]) -> None:
     assert isinstance(record, AccessRecord)
     record.trace_id = format_trace_id(span.get_span_context().trace_id)
     span.set_attribute("request_id", record.request_id)
+    # The query of a result's link is what opens it.
+    span.set_attribute("http.url", str(URL(scope=scope).replace(query="")))
