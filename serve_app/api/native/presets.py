@@ -8,7 +8,7 @@ from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
 from serve_app.config import PresetConfig
-from serve_app.errors import InvalidRequest, NotFound
+from serve_app.errors import InvalidRequest, NotFound, shorten
 from serve_app.requests.params import GenerationParams
 
 
@@ -29,7 +29,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Generate from a preset. The response is that of `/v1/generate`."""
         presets = dispatcher.config.presets
         if name not in presets:
-            raise NotFound(f"there is no preset {name}: the presets are {', '.join(presets) or 'none'}")
+            raise NotFound(f"there is no preset {shorten(name)}: the presets are {', '.join(presets) or 'none'}")
         return await generate_response(
             dispatcher, request, await dispatcher.resolve(fill(presets[name], body)), None, 0
         )
