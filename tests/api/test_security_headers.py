@@ -66,6 +66,15 @@ def test_an_error_repeats_little_of_a_long_value_or_name(path: str) -> None:
             assert len(answer.content) < 2000, list(body)
 
 
+def test_a_long_path_is_neither_repeated_nor_logged_whole() -> None:
+    client, service = fake_app()
+    long = "z" * 30_000
+    answers = [client.delete(f"/v1/generate/{long}"), client.post(f"/v1/presets/{long}", json={}), client.get(long)]
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert all(len(answer.content) < 1000 for answer in answers)
+    assert all(len(record.path) < 300 for record in service.records)
+
+
 def test_a_header_cannot_be_injected() -> None:
     client, _ = fake_app()
     for body in ({"seed": "1\r\nX-Evil: 1"}, {"model": "emoji\r\nX-Evil: 1"}, {"format": "png\r\nX-Evil: 1"}):

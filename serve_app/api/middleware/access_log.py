@@ -12,9 +12,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.keys import ANONYMOUS
+from serve_app.errors import shorten
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Request ids that are taken over from the caller."""
+
+MAX_PATH_CHARACTERS = 200
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that disconnected before it was answered."""
@@ -76,7 +79,8 @@ class AccessLogMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = AccessRecord(request_id=self._request_id(scope), method=scope["method"], path=scope["path"])
+        path = str(shorten(scope["path"], MAX_PATH_CHARACTERS))
+        record = AccessRecord(request_id=self._request_id(scope), method=scope["method"], path=path)
         began = time.monotonic()
 
         async def send_and_record(message: Message) -> None:

@@ -10,7 +10,7 @@ from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, Pre
 from serve_app.api.prompt_templates import fill_template
 from serve_app.api.usage import Admission
 from serve_app.config import PresetConfig
-from serve_app.errors import InvalidRequest, NotFound
+from serve_app.errors import InvalidRequest, NotFound, shorten
 from serve_app.requests.params import GenerationParams
 
 PRESET_LINKS = {
@@ -45,7 +45,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Generate from a preset. The response is that of `/v1/generate`."""
         presets = dispatcher.config.presets
         if name not in presets:
-            raise NotFound(f"there is no preset {name}: the presets are {', '.join(presets) or 'none'}")
+            raise NotFound(f"there is no preset {shorten(name)}: the presets are {', '.join(presets) or 'none'}")
         preset = presets[name]
         limits = dispatcher.config.settings_of(dispatcher.model_name(preset.model)).limits
         params = fill(preset, body, limits.max_prompt_characters)

@@ -22,7 +22,7 @@ from serve_app.api.native.schemas import (
 )
 from serve_app.api.sse import after_first_event, event_response, format_event
 from serve_app.api.usage import Admission
-from serve_app.errors import DarkroomError, InvalidRequest, NotFound
+from serve_app.errors import DarkroomError, InvalidRequest, NotFound, shorten
 from serve_app.requests.events import Event, GeneratedImage, Progress, Queued
 from serve_app.requests.image_files import MEDIA_TYPES
 from serve_app.requests.params import GenerationParams
@@ -74,7 +74,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Stop a request of one's own, by its id. Its rows are free before the next step."""
         stopped = await dispatcher.service.cancel(task, caller_of(request.scope).name)
         if not stopped:
-            raise NotFound(f"no request of yours is called {task}")
+            raise NotFound(f"no request of yours is called {shorten(task)}")
         return StopResponse(id=task, stopped=stopped)
 
     return routes
