@@ -14,11 +14,13 @@ from serve_app.api import health, results
 from serve_app.api.a1111 import listings, progress
 from serve_app.api.a1111 import routes as a1111_routes
 from serve_app.api.dispatcher import Dispatcher
-from serve_app.api.error_responses import add_exception_handlers, internal_error_response
+from serve_app.api.error_responses import internal_error_response
+from serve_app.api.exception_handlers import add_exception_handlers
 from serve_app.api.keys import read_keys
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
-from serve_app.api.middleware.body_limit import BodyLimitMiddleware
+from serve_app.api.middleware.body_budget import BodyBudget
+from serve_app.api.middleware.body_limit import BodyLimitMiddleware, BodyLimits
 from serve_app.api.middleware.trace_requests import add_tracing
 from serve_app.api.native import presets
 from serve_app.api.native import routes as native_routes
@@ -95,7 +97,11 @@ def add_middleware(
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
     callers = read_keys(Path(config.keys.file)) if config.keys.file else None
-    app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        limits=BodyLimits(config.max_body_bytes, config.body_timeout_s),
+        budget=BodyBudget(config.max_total_body_bytes),
+    )
     app.add_middleware(AuthMiddleware, callers=callers)
     if config.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])

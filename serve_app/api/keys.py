@@ -2,13 +2,12 @@
 
 import argparse
 import base64
-import binascii
 import hashlib
 import hmac
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +75,7 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def find_caller(header: str | None, callers: list[Caller]) -> Caller:
+def find_caller(header: str | None, callers: Sequence[Caller]) -> Caller:
     """The caller whose key an `Authorization` header holds; raises Unauthorized.
 
     `Bearer KEY` and `Basic` (name and key) are accepted. Every key is compared, each in constant time.
@@ -86,7 +85,7 @@ def find_caller(header: str | None, callers: list[Caller]) -> Caller:
     if scheme.lower() == "basic":
         try:
             name, _, key = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, or not UTF-8
             key = ""
     digest = hash_key(key)
     found = [caller for caller in callers if hmac.compare_digest(caller.sha256, digest)]

@@ -1,9 +1,11 @@
 """What the Serve config file may say: `args` of the application and the `user_config` of each deployment.
 
-Nothing here loads a model or reads a request. Darkroom has no environment variables of its own.
+Nothing here loads a model or reads a request. Darkroom has no environment
+variables of its own.
 """
 
 from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig
+from serve_app.config.edge_settings import EdgeSettings
 from serve_app.config.ingress_config import (
     IngressConfig,
     KeysConfig,
@@ -18,6 +20,7 @@ from serve_app.config.strict import Strict
 
 __all__ = [
     "AppConfig",
+    "EdgeSettings",
     "EngineConfig",
     "IngressConfig",
     "KeysConfig",

@@ -1,29 +1,29 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.rate_limits import RateLimiter
-from serve_app.config import IngressConfig, TracingConfig
+from serve_app.config import EdgeSettings, IngressConfig, TracingConfig
 from serve_app.config.names import INGRESS
+from serve_app.config.proxy_variable import warn_unguarded_proxy
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
+from serve_app.deployments.current_app import CurrentApp
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
+from serve_app.deployments.published_settings import publish_settings
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.spans import start_tracing
@@ -35,37 +35,6 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
-
-
-class CurrentApp:
-    """Serve takes the application once, before the first config. A request keeps the application it came to."""
-
-    def __init__(self) -> None:
-        self._app: FastAPI | None = None
-
-    def swap(self, app: FastAPI) -> None:
-        """Let `app` have all further requests."""
-        self._app = app
-
-    @property
-    def routes(self) -> Sequence[BaseRoute]:
-        """Serve tags its metrics by these."""
-        return self._app.routes if self._app is not None else []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan":
-            await self._run_lifespan(receive, send)
-        elif self._app is None:
-            raise NotReady("the ingress has no config yet")
-        else:
-            await self._app(scope, receive, send)
-
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        """Answer start and end. The applications themselves have nothing to start."""
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
 
 
 @serve.ingress()
@@ -87,6 +56,7 @@ class Ingress:
         tracing: TracingConfig | None,
     ) -> None:
         write_plain_lines()
+        warn_unguarded_proxy()
         self._replicas = replicas
         self._safety = safety
         self._secret = secret
@@ -126,6 +96,7 @@ class Ingress:
         except ConfigError as error:
             self._live.refuse(error)
             return
+        await asyncio.to_thread(publish_settings, serve.get_replica_context().app_name, EdgeSettings.of(config))
         self._app.swap(app)
         self._live.accept(config)
         self.config = config
