@@ -83,6 +83,7 @@ def create_app(
     add_middleware(app, service, config, provider, server_sends_request_id)
     store = ResultStore(config.results, read_secret(config.results, secret).encode())
     dispatcher = Dispatcher(service, config, limiter or RateLimiter(), store)
+    app.state.workers = dispatcher.workers
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))
     return app

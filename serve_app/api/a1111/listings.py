@@ -13,6 +13,7 @@ from serve_app.api.a1111.conversion import fill_first, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
 from serve_app.requests.image_files import encode_png, fit, infotext_of, read_base64, read_image
@@ -24,7 +25,7 @@ Listing = Callable[[Dispatcher], Awaitable[Any]]
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes. Options tell what is in force; setting them changes nothing, since callers share the server."""
-    routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
+    routes = APIRouter(route_class=PooledRoute, prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
     for path, listing in LISTINGS.items():
         answer = partial(listing, dispatcher)
         routes.add_api_route(f"/{path}", answer, methods=["GET"], name=path, description=listing.__doc__)
@@ -48,16 +49,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/png-info")
     async def png_info(body: PngInfoBody) -> PngInfoResponse:
         """What an image's file says of how it was made."""
-        content = read_base64("image", body.image)
-        read_image("image", content, await most_input_pixels(dispatcher))
-        info = infotext_of(content)
-        return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
+        return await dispatcher.workers.run(describe_file, body, await most_input_pixels(dispatcher))
 
     @routes.post("/extra-single-image")
     async def upscale(body: UpscaleBody) -> UpscaleResponse:
         """Enlarge an image with Lanczos."""
-        content = enlarge(body, await most_input_pixels(dispatcher))
-        return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())
+        return await dispatcher.workers.run(enlarge, body, await most_input_pixels(dispatcher))
 
     return routes
 
@@ -173,7 +170,15 @@ def sum_memory(found: Sequence[MemoryUse]) -> Entry:
     return {"ram": ram, "cuda": {"system": system, "reserved": {"current": reserved}}}
 
 
-def enlarge(body: UpscaleBody, max_pixels: int) -> bytes:
+def describe_file(body: PngInfoBody, max_pixels: int) -> PngInfoResponse:
+    """The infotext in a file."""
+    content = read_base64("image", body.image)
+    read_image("image", content, max_pixels)
+    info = infotext_of(content)
+    return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
+
+
+def enlarge(body: UpscaleBody, max_pixels: int) -> UpscaleResponse:
     """The image at its new size, as PNG."""
     if body.upscaler_1 not in ("None", "Lanczos"):
         raise InvalidRequest("upscaler_1", body.upscaler_1, "must be Lanczos")
@@ -184,4 +189,5 @@ def enlarge(body: UpscaleBody, max_pixels: int) -> bytes:
     if width * height > max_pixels:
         raise InvalidRequest("upscaling_resize", f"{width}x{height}", f"must give at most {max_pixels} pixels")
     mode = "crop" if body.upscaling_crop and body.resize_mode == 1 else "stretch"
-    return encode_png(fit(image, width, height, mode))
+    content = encode_png(fit(image, width, height, mode))
+    return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())

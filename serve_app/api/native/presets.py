@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.config import PresetConfig
 from serve_app.errors import InvalidRequest, NotFound
 from serve_app.requests.params import GenerationParams
@@ -14,7 +15,7 @@ from serve_app.requests.params import GenerationParams
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["presets"])
+    routes = APIRouter(route_class=PooledRoute, tags=["presets"])
 
     @routes.get("/v1/presets")
     async def list_presets() -> list[PresetItem]:
