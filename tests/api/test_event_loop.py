@@ -1,4 +1,7 @@
-"""Large images stop nobody: while they are uploaded to every route that takes one, `/healthz` answers at once."""
+"""Large images stop nobody: while they are uploaded to every route that takes one, `/healthz` answers at once.
+
+The routes are those of the OpenAPI document, so that a new one is covered.
+"""
 
 import base64
 import io
@@ -15,6 +18,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.requests.test_image_files import claim_size
 
 SIDE = 4096
 FREEZE_SECONDS = 1.0
@@ -93,6 +98,14 @@ def upload(url: str, path: str, media: str, fields: dict[str, Any], content: byt
         return httpx.post(url + path, json={**needed, **images}, timeout=120)
     files = dict.fromkeys(fields["images"], ("x.png", content, "image/png"))
     return httpx.post(url + path, files=files, data=needed, timeout=120)
+
+
+def test_every_route_refuses_an_image_of_too_many_pixels_before_it_decodes_it(url: str) -> None:
+    bomb = claim_size(SIDE, SIDE + 1)
+    for path, media, fields in image_fields(httpx.get(f"{url}/openapi.json").json()):
+        answer = upload(url, path, media, fields, bomb)
+        assert answer.status_code in (400, 422), path
+        assert f"must have at most {SIDE * SIDE} pixels" in answer.text, path
 
 
 def test_healthz_answers_while_every_route_reads_a_large_image(url: str, large_png: bytes) -> None:
