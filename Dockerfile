@@ -23,6 +23,8 @@ RUN pip install -c constraints.txt '.[tracing]'
 FROM python:${PYTHON}-slim-bookworm AS runtime
 RUN useradd --uid 1000 --create-home darkroom
 ENV PATH=/opt/darkroom/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
+# Serve's proxies refuse bodies before they hold them: see docs/operations.md.
+ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.deployments.proxy_callback:proxy_middlewares
 WORKDIR /home/darkroom
 COPY --chown=darkroom configs ./configs
 USER 1000

@@ -15,12 +15,14 @@ from serve_app.api import health, results
 from serve_app.api.a1111 import listings, progress
 from serve_app.api.a1111 import routes as a1111_routes
 from serve_app.api.dispatcher import Dispatcher
-from serve_app.api.error_responses import add_exception_handlers, internal_error_response
+from serve_app.api.error_responses import internal_error_response
+from serve_app.api.exception_handlers import add_exception_handlers
 from serve_app.api.key_file import KeyFile
 from serve_app.api.link_secret import LEAST_BYTES, read_secret
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
-from serve_app.api.middleware.body_limit import BodyLimitMiddleware
+from serve_app.api.middleware.body_budget import BodyBudget
+from serve_app.api.middleware.body_limit import BodyLimitMiddleware, BodyLimits
 from serve_app.api.middleware.parse_limits import ParseLimitMiddleware
 from serve_app.api.middleware.security_headers import SecurityHeadersMiddleware
 from serve_app.api.middleware.trace_requests import add_tracing
@@ -86,6 +88,7 @@ def create_app(
     add_middleware(app, service, config, keys, provider, server_sends_request_id)
     results = results or ResultStore(config.results, read_secret(config.results, secrets.token_bytes(LEAST_BYTES)))
     dispatcher = Dispatcher(service, config, usage or LocalUsage(), results, keys)
+    app.state.workers = dispatcher.workers
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))
     return app
@@ -101,7 +104,11 @@ def add_middleware(
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
     app.add_middleware(ParseLimitMiddleware)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        limits=BodyLimits(config.max_body_bytes, config.body_timeout_s),
+        budget=BodyBudget(config.max_total_body_bytes),
+    )
     app.add_middleware(AuthMiddleware, keys=keys, anonymous=config.anonymous)
     if config.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])

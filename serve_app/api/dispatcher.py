@@ -17,6 +17,7 @@ from serve_app.api.middleware.auth import caller_of
 from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Service
 from serve_app.api.usage import Admission, Usage
+from serve_app.api.worker_pool import WorkerPool
 from serve_app.config import IngressConfig
 from serve_app.errors import Cancelled, GenerationFailed, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
@@ -41,6 +42,7 @@ class Dispatcher:
         self.config = config
         self.results = results
         self.keys = keys
+        self.workers = WorkerPool()
         self._usage = usage
 
     async def admission(self, request: Request) -> AsyncIterator[Admission]:
@@ -68,14 +70,16 @@ class Dispatcher:
         return await self.service.capabilities(self.model_name(given))
 
     async def resolve(self, params: GenerationParams) -> list[GenerationRequest]:
-        """The requests for all images, with the infotext that their files carry.
+        """The requests for all images, with the infotext that their files carry. Images that were sent are dropped.
 
         Raises:
             InvalidRequest: names the field, its value and what is allowed.
         """
         name = self.model_name(params.model)
-        requests = resolve(params, name, await self.service.capabilities(name))
-        return [replace(one, output=replace(one.output, infotext=write_infotext(one))) for one in requests]
+        capabilities = await self.service.capabilities(name)
+        if params.image is None and params.mask is None:
+            return decide(params, name, capabilities)
+        return await self.workers.run(decide, params, name, capabilities)
 
     async def generate(
         self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext | None = None
@@ -131,6 +135,13 @@ class Dispatcher:
                 await events.put((index, event))
         if not done:
             raise GenerationFailed("the model ended its response without an image")
+
+
+def decide(params: GenerationParams, name: str, capabilities: ModelCapabilities) -> list[GenerationRequest]:
+    """The requests for all images. Decodes the images that were sent, and drops their files."""
+    requests = resolve(params, name, capabilities)
+    params.drop_files()
+    return [replace(one, output=replace(one.output, infotext=write_infotext(one))) for one in requests]
 
 
 async def collect_images(events: AsyncGenerator[NumberedEvent, None]) -> dict[int, GeneratedImage]:

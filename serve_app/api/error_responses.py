@@ -1,21 +1,22 @@
-"""Error responses: any error becomes the status, headers and body of the API that was called."""
+"""Error responses: any error becomes the status, headers and body of the API that was called.
+
+Serve's proxies load this module, too: it imports no FastAPI.
+"""
 
 import json
 import math
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from serve_app.api.a1111.a1111_errors import A1111Problem, a1111_problem
 from serve_app.api.api_paths import api_of
 from serve_app.api.native.native_errors import Problem, ProblemResponse, problem
 from serve_app.api.openai.openai_errors import OpenAIProblem, OpenAIProblemResponse, openai_problem
-from serve_app.errors import DarkroomError, InvalidRequest, LimitExceeded, Overloaded, Unauthorized, UnreadableBody
-from serve_app.requests.params import limit_of
+from serve_app.errors import DarkroomError, LimitExceeded, Overloaded, Unauthorized
 
 
 class ErrorJSONResponse(JSONResponse):
@@ -61,38 +62,3 @@ def http_error_response(path: str, error: HTTPException) -> JSONResponse:
 async def internal_error_response(request: Request, _: Exception) -> JSONResponse:
     """The response to an exception that nothing handles. The server logs its traceback; the client does not see it."""
     return error_response(request.url.path, DarkroomError("internal error"))
-
-
-def add_exception_handlers(app: FastAPI) -> None:
-    """Answer a DarkroomError, an invalid body and Starlette's HTTPException wherever they are raised."""
-
-    async def on_darkroom_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, DarkroomError)
-        return error_response(request.url.path, error)
-
-    async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        return error_response(request.url.path, first_invalid_field(error))
-
-    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 400:
-            # FastAPI's word for a body that is not UTF-8, too deep, or holds a number of thousands of digits.
-            return error_response(request.url.path, UnreadableBody())
-        return http_error_response(request.url.path, error)
-
-    app.add_exception_handler(DarkroomError, on_darkroom_error)
-    app.add_exception_handler(RequestValidationError, on_invalid_body)
-    app.add_exception_handler(HTTPException, on_http_error)
-
-
-def first_invalid_field(error: RequestValidationError) -> InvalidRequest:
-    """The first of pydantic's errors as an InvalidRequest."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        position = first["loc"][-1]
-        return InvalidRequest("body", f"character {position}", f"must be valid JSON ({first['ctx']['error']})")
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    if field == "body":
-        return InvalidRequest("body", type(first["input"]).__name__, "must be a JSON object, sent as application/json")
-    return InvalidRequest(field, first["input"], limit_of(first["type"], first["msg"], first.get("ctx", {})))

@@ -11,10 +11,14 @@ def prepare_environment(*, own_cluster: bool = False, verbose: bool = False) -> 
         own_cluster: the process starts a Ray cluster, so that the cluster has this environment.
         verbose: warnings and every log line are wanted.
     """
+    # Imported here, not above: it takes the time of pydantic, which --help does not need.
+    from serve_app.config.proxy_variable import PROXY_CALLBACK, PROXY_VARIABLE
+
     wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if own_cluster:
         # Ray's default for a new cluster, without the warning that says so.
         wanted["RAY_AUTH_MODE"] = "token"
+        wanted[PROXY_VARIABLE] = PROXY_CALLBACK
     if verbose:
         # Ray takes access log lines for repetitions of one line.
         wanted["RAY_DEDUP_LOGS"] = "0"

@@ -1,10 +1,12 @@
 """What the Serve config file may say: `args` of the application and the `user_config` of each deployment.
 
-Nothing here loads a model or reads a request. Darkroom has no environment variables of its own.
+Nothing here loads a model or reads a request. Darkroom has no environment variables of its own; `proxy_variable.py` has
+Serve's that it needs.
 """
 
 from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig, UsageConfig
 from serve_app.config.caller_limits import CallerLimits
+from serve_app.config.edge_settings import EdgeSettings
 from serve_app.config.ingress_config import (
     IngressConfig,
     KeysConfig,
@@ -20,6 +22,7 @@ from serve_app.config.strict import Strict
 __all__ = [
     "AppConfig",
     "CallerLimits",
+    "EdgeSettings",
     "EngineConfig",
     "IngressConfig",
     "KeysConfig",

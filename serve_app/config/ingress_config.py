@@ -125,6 +125,9 @@ class IngressConfig(Strict):
         Seconds, Field(description="How long the safety checker may take for one image, seconds. After it: 503.")
     ] = 30.0
     max_body_bytes: Annotated[Positive, Field(description="The largest body of a request, bytes.")] = 32 * 1024 * 1024
+    max_total_body_bytes: Annotated[
+        Positive, Field(description="The largest sum of the bodies that a proxy or an ingress replica holds, bytes.")
+    ] = 256 * 1024 * 1024
     body_timeout_s: Annotated[Seconds, Field(description="How long a body may take to arrive, seconds.")] = 60.0
     cors_origins: Annotated[tuple[str, ...], Field(description="Origins that browsers may call from.")] = ()
 

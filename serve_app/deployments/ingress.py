@@ -16,8 +16,9 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.result_store import ResultStore
-from serve_app.config import IngressConfig, TracingConfig, UsageConfig
+from serve_app.config import EdgeSettings, IngressConfig, TracingConfig, UsageConfig
 from serve_app.config.names import INGRESS
+from serve_app.config.proxy_variable import warn_unguarded_proxy
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
@@ -25,6 +26,7 @@ from serve_app.deployments.current_app import CurrentApp
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
+from serve_app.deployments.published_settings import publish_settings
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.results_in_use import ResultsInUse
@@ -63,6 +65,7 @@ class Ingress:
         tracing: TracingConfig | None,
     ) -> None:
         write_plain_lines()
+        warn_unguarded_proxy()
         self._replicas = replicas
         self._checker = safety
         self._results = ResultsInUse()
@@ -95,6 +98,7 @@ class Ingress:
         except ConfigError as error:
             self._live.refuse(error)
             return
+        await asyncio.to_thread(publish_settings, serve.get_replica_context().app_name, EdgeSettings.of(config))
         self._app.swap(app)
         self._results.use(results)
         self._live.accept(config)

@@ -161,6 +161,12 @@ class GenerationParams(SamplingParams):
         """The sampling parameters that were given, by name."""
         return {name: getattr(self, name) for name in SamplingParams.model_fields if name in self.model_fields_set}
 
+    def drop_files(self) -> None:
+        """Keep of each image only that it was sent. Its pixels are in the request, and its file may be large."""
+        for name in ("image", "mask"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, b"")  # the only change of a frozen object
+
     @classmethod
     def checked(cls, **values: Any) -> Self:
         """The parameters from another API's values; None means not given. Raises InvalidRequest."""

@@ -14,6 +14,7 @@ from ray import serve
 from ray.serve import context
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app.config.proxy_variable import PROXY_CALLBACK, PROXY_VARIABLE
 from tests.ray.apps import Section, emoji_application
 
 START_SECONDS = 90
@@ -36,6 +37,7 @@ def ray_logs() -> Iterator[Path]:
     """A cluster of its own; the folder where its processes write their logs."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[PROXY_VARIABLE] = PROXY_CALLBACK
     cluster = ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield Path(cluster.address_info["session_dir"]) / "logs"
     ray.shutdown()

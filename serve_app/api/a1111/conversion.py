@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serve_app.api.a1111.inpainting import InpaintPlan
+from serve_app.api.a1111.inpainting import InpaintPlan, Overlay, plan_inpainting
 from serve_app.api.a1111.schemas import A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.prompt_templates import check_growth, fill_template
 from serve_app.config import PresetConfig
@@ -122,6 +122,21 @@ def hires_values(body: A1111Txt2ImgBody) -> dict[str, Any]:
         "num_inference_steps": body.hr_second_pass_steps or None,
         "upscaler": "latent" if (body.hr_upscaler or "Latent").startswith("Latent") else "lanczos",
     }
+
+
+def img2img_params(
+    body: A1111Img2ImgBody, presets: Mapping[str, PresetConfig], model: ModelCapabilities
+) -> tuple[GenerationParams, Overlay | None]:
+    """The parameters of an `img2img`, and what to put back around the image. Images that are not echoed are dropped.
+
+    Raises:
+        InvalidRequest: names the field, its value and what is allowed.
+    """
+    plan = plan_inpainting(body, model.limits.max_input_pixels)
+    params = to_params(body, presets, model.limits.max_prompt_characters, **image_values(body, plan, model))
+    if not body.include_init_images:
+        body.init_images, body.mask = [], None
+    return params, plan.overlay
 
 
 def image_values(body: A1111Img2ImgBody, plan: InpaintPlan, model: ModelCapabilities) -> dict[str, Any]:

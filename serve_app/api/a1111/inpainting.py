@@ -23,19 +23,24 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Overlay:
-    """The original image, put back where the blurred mask is not white. `box` is the region that was drawn."""
+    """The original image, put back where the blurred mask is not white. `box` is the region that was drawn.
 
-    original: Image.Image
-    mask: Image.Image
+    Image and mask are files: as pixels they would take up to 64 MB while the request waits and is drawn.
+    """
+
+    original: bytes
+    mask: bytes
     box: Box
+    max_pixels: int
 
     def apply(self, content: bytes, output: OutputSpec) -> bytes:
         """The drawn file pasted into the original image, with the drawn file's metadata."""
         left, top, right, bottom = self.box
         drawn = open_image(content).resize((right - left, bottom - top), Image.Resampling.LANCZOS)
-        whole = self.original.copy()
+        original = read_image("init_images", self.original, self.max_pixels).convert("RGB")
+        whole = original.copy()
         whole.paste(drawn, (left, top))
-        merged = Image.composite(whole, self.original, self.mask)
+        merged = Image.composite(whole, original, read_image("mask", self.mask, self.max_pixels).convert("L"))
         return encode_image(np.asarray(merged), replace(output, width=merged.width, height=merged.height))
 
 
@@ -61,32 +66,36 @@ def plan_inpainting(body: A1111Img2ImgBody, max_pixels: int) -> InpaintPlan:
     soft = mask.filter(ImageFilter.GaussianBlur(body.mask_blur))
     if not body.inpaint_full_res:
         start = fill_hole(image, soft) if body.inpainting_fill == 0 else image
-        return InpaintPlan(encode_png(start), encode_png(soft), Overlay(image, soft, (0, 0, *image.size)))
+        whole = Overlay(content, encode_png(soft), (0, 0, *image.size), max_pixels)
+        return InpaintPlan(encode_png(start), whole.mask, whole)
     for field, side in (("width", body.width), ("height", body.height)):
         check_range(field, side or 1, 1, max_pixels)
     ratio = (body.width or image.width) / (body.height or image.height)
     box = region(mask, body.inpaint_full_res_padding, ratio)
     inner, hole = image.crop(box), soft.crop(box)
     start = fill_hole(inner, hole) if body.inpainting_fill == 0 else inner
-    return InpaintPlan(encode_png(start), encode_png(hole), Overlay(image, soft, box))
+    overlay = Overlay(content, encode_png(soft), box, max_pixels)
+    return InpaintPlan(encode_png(start), encode_png(hole), overlay)
 
 
 def fill_hole(image: Image.Image, mask: Image.Image) -> Image.Image:
     """The image, where `mask` is white the colours around it, the softer the farther from the edge.
 
     Means over ever larger squares of what is known, the finest on top: pull and push (Gortler et al., The Lumigraph,
-    1996). Pillow resizes premultiplied, so that what is hidden does not count.
+    1996). Pillow resizes premultiplied, so that what is hidden does not count. Each size is made of the next one, so
+    that all of them together cost little more than the whole image.
     """
     known = image.convert("RGBA")
     known.putalpha(ImageOps.invert(mask))
-    filled = Image.new("RGBA", image.size, "grey")
-    square = 1 << max(image.size).bit_length()
-    while square > 1:
-        small = known.resize([max(1, -(-side // square)) for side in image.size], Image.Resampling.BOX)
-        solid = small.getchannel("A").point([0] + [255] * 255)
-        small.putalpha(solid)
-        filled.alpha_composite(small.resize(image.size, Image.Resampling.BILINEAR))
-        square //= 2
+    means = [known]
+    while max(means[-1].size) > 1:
+        means.append(means[-1].resize([-(-side // 2) for side in means[-1].size], Image.Resampling.BOX))
+    filled = Image.new("RGBA", (1, 1), "grey")
+    for mean in reversed(means[1:]):
+        filled = filled.resize(mean.size, Image.Resampling.BILINEAR)
+        mean.putalpha(mean.getchannel("A").point([0] + [255] * 255))
+        filled.alpha_composite(mean)
+    filled = filled.resize(known.size, Image.Resampling.BILINEAR)
     filled.alpha_composite(known)
     return filled.convert("RGB")
 

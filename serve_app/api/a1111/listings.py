@@ -14,6 +14,7 @@ from serve_app.api.a1111.conversion import first_variable, plain_checkpoint
 from serve_app.api.a1111.schemas import PngInfoBody, PngInfoResponse, UpscaleBody, UpscaleResponse
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.infotext import read_infotext
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.usage import Admission
 from serve_app.errors import InvalidRequest
 from serve_app.requests.events import MemoryUse
@@ -27,7 +28,7 @@ Listing = Callable[[Dispatcher], Awaitable[Any]]
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes. Options tell what is in force; setting them changes nothing, since callers share the server."""
-    routes = APIRouter(prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
+    routes = APIRouter(route_class=PooledRoute, prefix="/sdapi/v1", tags=["automatic1111"], responses=A1111_ERRORS)
     for path, listing in LISTINGS.items():
         answer = partial(listing, dispatcher)
         routes.add_api_route(f"/{path}", answer, methods=["GET"], name=path, description=listing.__doc__)
@@ -54,9 +55,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     ) -> PngInfoResponse:
         """What an image's file says of how it was made."""
         await admission.admit_work()
-        content = read_base64("image", body.image)
-        info = infotext_of(content, "image", await most_input_pixels(dispatcher))
-        return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
+        return await dispatcher.workers.run(describe_file, body, await most_input_pixels(dispatcher))
 
     @routes.post("/extra-single-image")
     async def upscale(
@@ -64,8 +63,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     ) -> UpscaleResponse:
         """Enlarge an image with Lanczos."""
         await admission.admit_work()
-        content = enlarge(body, await most_input_pixels(dispatcher))
-        return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())
+        return await dispatcher.workers.run(enlarge, body, await most_input_pixels(dispatcher))
 
     return routes
 
@@ -186,7 +184,13 @@ def sum_memory(found: Sequence[MemoryUse]) -> Entry:
     return {"ram": ram, "cuda": {"system": system, "reserved": {"current": reserved}}}
 
 
-def enlarge(body: UpscaleBody, max_pixels: int) -> bytes:
+def describe_file(body: PngInfoBody, max_pixels: int) -> PngInfoResponse:
+    """The infotext in a file."""
+    info = infotext_of(read_base64("image", body.image), "image", max_pixels)
+    return PngInfoResponse(info=info, items={"parameters": info} if info else {}, parameters=read_infotext(info))
+
+
+def enlarge(body: UpscaleBody, max_pixels: int) -> UpscaleResponse:
     """The image at its new size, as PNG."""
     if body.upscaler_1 not in ("None", "Lanczos"):
         raise InvalidRequest("upscaler_1", body.upscaler_1, "must be Lanczos")
@@ -197,4 +201,5 @@ def enlarge(body: UpscaleBody, max_pixels: int) -> bytes:
     if width * height > max_pixels:
         raise InvalidRequest("upscaling_resize", f"{width}x{height}", f"must give at most {max_pixels} pixels")
     mode = "crop" if body.upscaling_crop and body.resize_mode == 1 else "stretch"
-    return encode_png(fit(image, width, height, mode))
+    content = encode_png(fit(image, width, height, mode))
+    return UpscaleResponse(html_info="", image=base64.b64encode(content).decode())

@@ -15,6 +15,7 @@ from serve_app.api.a1111.schemas import (
 )
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.middleware.auth import caller_of
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.requests.events import Queued
 
 LATEST = "latest"
@@ -25,7 +26,7 @@ SESSION_HEADERS = ("x-forwarded-for", "user-agent")
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["automatic1111"], responses=A1111_ERRORS)
+    routes = APIRouter(route_class=PooledRoute, tags=["automatic1111"], responses=A1111_ERRORS)
 
     @routes.get("/sdapi/v1/progress")
     async def progress(request: Request, skip_current_image: bool = False) -> ProgressResponse:

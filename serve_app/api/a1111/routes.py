@@ -6,14 +6,14 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from serve_app.api.a1111.a1111_errors import A1111_ERRORS
-from serve_app.api.a1111.conversion import checkpoint_name, image_values, to_params
-from serve_app.api.a1111.inpainting import Overlay, plan_inpainting
+from serve_app.api.a1111.conversion import checkpoint_name, img2img_params, to_params
+from serve_app.api.a1111.inpainting import Overlay
 from serve_app.api.a1111.progress import latest_task
 from serve_app.api.a1111.schemas import A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
 from serve_app.api.dispatcher import Dispatcher, collect_images
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.usage import Admission
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -21,7 +21,7 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["automatic1111"], responses=A1111_ERRORS)
+    routes = APIRouter(route_class=PooledRoute, tags=["automatic1111"], responses=A1111_ERRORS)
 
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(
@@ -40,10 +40,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Draw over an image, or over its mask."""
         await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)
         model = await dispatcher.capabilities(checkpoint_name(body))
-        plan = plan_inpainting(body, model.limits.max_input_pixels)
-        most = model.limits.max_prompt_characters
-        params = to_params(body, dispatcher.config.presets, most, **image_values(body, plan, model))
-        return await a1111_response(dispatcher, request, admission, body, params, plan.overlay)
+        params, overlay = await dispatcher.workers.run(img2img_params, body, dispatcher.config.presets, model)
+        return await a1111_response(dispatcher, request, admission, body, params, overlay)
 
     return routes
 
@@ -65,7 +63,7 @@ async def a1111_response(
     contents = [image.content for image in images.values()]
     if overlay is not None:
         contents = [
-            await run_in_threadpool(overlay.apply, content, one.output)
+            await dispatcher.workers.run(overlay.apply, content, one.output)
             for content, one in zip(contents, requests, strict=True)
         ]
     encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.native.routes import generate_response
 from serve_app.api.native.schemas import STREAM_RESPONSES, GenerateResponse, PresetBody, PresetItem
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.prompt_templates import fill_template
 from serve_app.api.usage import Admission
 from serve_app.config import PresetConfig
@@ -25,7 +26,7 @@ PRESET_LINKS = {
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["presets"])
+    routes = APIRouter(route_class=PooledRoute, tags=["presets"])
 
     @routes.get("/v1/presets", responses={200: {"links": PRESET_LINKS}})
     async def list_presets() -> list[PresetItem]:

@@ -20,6 +20,7 @@ from serve_app.api.native.schemas import (
     ImageBody,
     StopResponse,
 )
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.sse import after_first_event, event_response, format_event
 from serve_app.api.usage import Admission
 from serve_app.errors import DarkroomError, InvalidRequest, NotFound, shorten
@@ -33,7 +34,7 @@ CHUNK_BYTES = 64 * 1024
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=PooledRoute)
     media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
 
     async def txt2img(

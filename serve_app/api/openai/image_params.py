@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 
-from serve_app.api.openai.schemas import ImageDescription, ImageUsage, InputTokens, OpenAIBody
+from serve_app.api.openai.schemas import EditsBody, ImageDescription, ImageUsage, InputTokens, OpenAIBody
 from serve_app.errors import InvalidRequest
 from serve_app.requests.image_files import mask_from_alpha, read_image
 from serve_app.requests.params import GenerationParams
@@ -37,6 +37,14 @@ def edit_mask(image: bytes, mask: bytes | None, max_pixels: int) -> bytes | None
     if found is None:
         raise InvalidRequest("mask", "an opaque image", "must be transparent where the image is to be edited")
     return found
+
+
+def edit_params(body: EditsBody, image: bytes, mask: bytes | None, max_pixels: int) -> GenerationParams:
+    """The parameters of an edit. Decodes the images; raises InvalidRequest."""
+    hole = edit_mask(image, mask, max_pixels)
+    return openai_params(
+        body, prompt=body.prompt, prompt_syntax="plain", strength=body.strength, image=image, mask=hole
+    )
 
 
 def openai_params(body: OpenAIBody, **more: Any) -> GenerationParams:

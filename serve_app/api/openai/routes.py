@@ -13,7 +13,7 @@ from serve_app.api.middleware.auth import caller_of
 from serve_app.api.openai.image_params import (
     count_tokens,
     describe_images,
-    edit_mask,
+    edit_params,
     openai_params,
     read_text_fields,
 )
@@ -28,6 +28,7 @@ from serve_app.api.openai.schemas import (
     ModelList,
     OpenAIBody,
 )
+from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.sse import after_first_event, event_response
 from serve_app.api.usage import Admission
 from serve_app.errors import InvalidRequest
@@ -52,7 +53,7 @@ MODEL_LINKS = {
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The OpenAI routes."""
-    routes = APIRouter(tags=["openai"])
+    routes = APIRouter(route_class=PooledRoute, tags=["openai"])
 
     @routes.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
     async def generations(
@@ -77,11 +78,13 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         files = [*(image or []), *(one for one in form.getlist("image[]") if not isinstance(one, str))]
         if len(files) != 1:
             raise InvalidRequest("image", f"{len(files)} files", "must be one file")
-        content = await files[0].read()
         model = await dispatcher.capabilities(body.model)
-        hole = edit_mask(content, await mask.read() if mask else None, model.limits.max_input_pixels)
-        params = openai_params(
-            body, prompt=body.prompt, prompt_syntax="plain", strength=body.strength, image=content, mask=hole
+        params = await dispatcher.workers.run(
+            edit_params,
+            body,
+            await files[0].read(),
+            await mask.read() if mask else None,
+            model.limits.max_input_pixels,
         )
         return await generate_images(dispatcher, request, admission, body, params, "image_edit")
 
