@@ -98,7 +98,7 @@ class Ingress:
         except ConfigError as error:
             self._live.refuse(error)
             return
-        await asyncio.to_thread(publish_settings, serve.get_replica_context().app_name, EdgeSettings.of(config))
+        await asyncio.to_thread(publish_settings, EdgeSettings.of(config))
         self._app.swap(app)
         self._results.use(results)
         self._live.accept(config)

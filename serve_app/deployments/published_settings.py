@@ -8,6 +8,7 @@ import logging
 import time
 
 from pydantic import ValidationError
+from ray import serve
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 
@@ -23,10 +24,11 @@ WAIT_SECONDS = 0.5
 log = logging.getLogger("darkroom.edge")
 
 
-def publish_settings(application: str, settings: EdgeSettings) -> None:
-    """Write an application's settings. It blocks: call it in a thread."""
+def publish_settings(settings: EdgeSettings) -> None:
+    """Write the settings of this replica's application. It blocks: call it in a thread."""
     if not internal_kv._internal_kv_initialized():
         return  # Serve's local testing mode has no cluster, and no proxies
+    application = serve.get_replica_context().app_name
     internal_kv._internal_kv_put(application, settings.model_dump_json(), namespace=NAMESPACE)
 
 
