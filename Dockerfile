@@ -25,11 +25,13 @@ RUN useradd --uid 1000 --create-home darkroom
 ENV PATH=/opt/darkroom/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 # Serve's proxies refuse bodies before they hold them: see docs/operations.md.
 ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.deployments.proxy_callback:proxy_middlewares
+# A client's address is that of its connection, whatever its headers say.
+ENV FORWARDED_ALLOW_IPS=""
 WORKDIR /home/darkroom
 COPY --chown=darkroom configs ./configs
 USER 1000
 EXPOSE 8000
-CMD ["serve", "run", "configs/local.yaml"]
+CMD ["darkroom", "serve", "configs/local.yaml", "--host", "0.0.0.0"]
 
 FROM runtime AS cpu
 COPY --from=build-cpu /opt/darkroom /opt/darkroom

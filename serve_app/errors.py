@@ -20,6 +20,7 @@ DarkroomError                       500  internal_error
 """
 
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import ClassVar, Self
 
 
@@ -196,5 +197,10 @@ class GenerationFailed(DarkroomError):
 
 def shorten(value: object, limit: int = 80) -> object:
     """`value`, or the beginning of it where its text is longer than `limit` characters."""
-    text = str(value)
-    return value if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+    if isinstance(value, str | bytes):
+        return value if len(value) <= limit else f"{value[:limit]!s}... ({len(value)} characters)"
+    # The whole of a large object is never written: that would stop the event loop.
+    brief = Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = limit
+    text = brief.repr(value)
+    return value if len(text) <= limit and "..." not in text else f"{text[:limit]}..."

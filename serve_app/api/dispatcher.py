@@ -69,7 +69,7 @@ class Dispatcher:
         """What the model that `given` means can do."""
         return await self.service.capabilities(self.model_name(given))
 
-    async def resolve(self, params: GenerationParams) -> list[GenerationRequest]:
+    async def resolve(self, admission: Admission, params: GenerationParams) -> list[GenerationRequest]:
         """The requests for all images, with the infotext that their files carry. Images that were sent are dropped.
 
         Raises:
@@ -79,7 +79,7 @@ class Dispatcher:
         capabilities = await self.service.capabilities(name)
         if params.image is None and params.mask is None:
             return decide(params, name, capabilities)
-        return await self.workers.run(decide, params, name, capabilities)
+        return await self.workers.run(admission.caller.name, decide, params, name, capabilities)
 
     async def generate(
         self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext | None = None

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from serve_app.api.a1111.a1111_errors import A1111Problem, a1111_problem
-from serve_app.api.api_paths import api_of
+from serve_app.api.api_paths import api_of, route_path
 from serve_app.api.native.native_errors import Problem, ProblemResponse, problem
 from serve_app.api.openai.openai_errors import OpenAIProblem, OpenAIProblemResponse, openai_problem
 from serve_app.errors import DarkroomError, LimitExceeded, Overloaded, Unauthorized
@@ -61,4 +61,4 @@ def http_error_response(path: str, error: HTTPException) -> JSONResponse:
 
 async def internal_error_response(request: Request, _: Exception) -> JSONResponse:
     """The response to an exception that nothing handles. The server logs its traceback; the client does not see it."""
-    return error_response(request.url.path, DarkroomError("internal error"))
+    return error_response(route_path(request.scope), DarkroomError("internal error"))

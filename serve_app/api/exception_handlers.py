@@ -5,6 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from serve_app.api.api_paths import route_path
 from serve_app.api.error_responses import error_response, http_error_response
 from serve_app.errors import DarkroomError, InvalidRequest, UnreadableBody
 from serve_app.requests.params import limit_of
@@ -15,18 +16,18 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     async def on_darkroom_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, DarkroomError)
-        return error_response(request.url.path, error)
+        return error_response(route_path(request.scope), error)
 
     async def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return error_response(request.url.path, first_invalid_field(error))
+        return error_response(route_path(request.scope), first_invalid_field(error))
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if error.status_code == 400:
             # FastAPI's word for a body that is not UTF-8, too deep, or holds a number of thousands of digits.
-            return error_response(request.url.path, UnreadableBody())
-        return http_error_response(request.url.path, error)
+            return error_response(route_path(request.scope), UnreadableBody())
+        return http_error_response(route_path(request.scope), error)
 
     app.add_exception_handler(DarkroomError, on_darkroom_error)
     app.add_exception_handler(RequestValidationError, on_invalid_body)

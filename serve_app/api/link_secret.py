@@ -21,13 +21,12 @@ def read_secret(config: ResultsConfig, of_this_start: bytes) -> bytes:
     Raises:
         ConfigError: a file cannot be read or written, or is too short.
     """
-    scheme, path = split_protocol(config.url)
     try:
         if config.secret_file is not None:
             return _checked(Path(config.secret_file))
-        if scheme == "memory":
+        if config.scheme == "memory":
             return of_this_start
-        return _made_in(Path(path).expanduser())
+        return _made_in(Path(split_protocol(config.url)[1]).expanduser())
     except OSError as error:
         raise ConfigError(f"results.secret_file: {error}") from error
 

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
 from starlette.types import Message, Scope
 
+from serve_app.api.middleware.auth import caller_of
 from serve_app.api.worker_pool import WorkerPool
 from serve_app.errors import UnreadableBody
 
@@ -79,7 +80,7 @@ async def _run(
     # Parsing a form needs an event loop of its own.
     if size <= INLINE_BYTES and parse is not _parse_form:
         return parse(content, by)
-    return await workers.run(parse, content, by)
+    return await workers.run(caller_of(request.scope).name, parse, content, by)
 
 
 async def _read(request: Request) -> bytes:

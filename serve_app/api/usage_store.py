@@ -18,7 +18,7 @@ from serve_app.errors import ConfigError
 
 log = logging.getLogger("darkroom.usage")
 
-REDIS_KEY = "darkroom:usage"
+REDIS_KEY = "darkroom:usage:{application}"
 REDIS_SECONDS = 0.5
 """A slower answer of Redis is an error: callers wait meanwhile."""
 
@@ -61,13 +61,13 @@ class FolderStore:
 
     def load(self) -> Iterable[tuple[str, bytes]]:
         """See `UsageStore`."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in self._folder.glob("*.json"):
             name, _, text = path.read_bytes().partition(b"\n")
             yield unquote_to_bytes(name).decode(), text
 
     def save(self, caller: str, text: bytes) -> None:
         """See `UsageStore`. A reader sees the earlier content or this one, never a part."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(caller)
         part = path.with_suffix(".part")
         part.write_bytes(quote(caller).encode() + b"\n" + text)
@@ -85,37 +85,41 @@ class FolderStore:
 class RedisStore:
     """A hash in Redis."""
 
-    def __init__(self, url: str, password: str | None) -> None:
+    def __init__(self, url: str, password: str | None, application: str) -> None:
+        self._key = REDIS_KEY.format(application=application)
         self._redis: Redis = Redis.from_url(
             url, password=password, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
         )
 
     def load(self) -> Iterable[tuple[str, bytes]]:
         """See `UsageStore`."""
-        found: dict[bytes, bytes] = self._redis.hgetall(REDIS_KEY)  # pyright: ignore[reportAssignmentType]
+        found: dict[bytes, bytes] = self._redis.hgetall(self._key)  # pyright: ignore[reportAssignmentType]
         return [(name.decode(), text) for name, text in found.items()]
 
     def save(self, caller: str, text: bytes) -> None:
         """See `UsageStore`."""
-        self._redis.hset(REDIS_KEY, caller, text)  # pyright: ignore[reportArgumentType]
+        self._redis.hset(self._key, caller, text)  # pyright: ignore[reportArgumentType]
 
     def delete(self, caller: str) -> None:
         """See `UsageStore`."""
-        self._redis.hdel(REDIS_KEY, caller)
+        self._redis.hdel(self._key, caller)
 
 
-def open_store(config: UsageConfig) -> UsageStore:
-    """The store that a config names. Nothing is read of it yet. Raises ConfigError where there is no password."""
+def open_store(config: UsageConfig, application: str) -> UsageStore:
+    """The store that a config names, for one application. Nothing is read of it yet.
+
+    Raises ConfigError where there is no password.
+    """
     if config.url is None:
         return NoStore()
     parts = urlsplit(config.url)
     if parts.scheme == "file":
-        return FolderStore(Path(parts.path))
+        return FolderStore(Path(parts.path) / quote(application, safe=""))
     try:
         password = Path(config.password_file).read_text().strip() if config.password_file else None
     except OSError as error:
         raise ConfigError(f"args.usage.password_file: {error}") from error
-    return RedisStore(config.url, password)
+    return RedisStore(config.url, password, application)
 
 
 def load_usage(store: UsageStore) -> Mapping[str, CallerUsage]:

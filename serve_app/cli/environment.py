@@ -19,6 +19,8 @@ def prepare_environment(*, own_cluster: bool = False, verbose: bool = False) -> 
         # Ray's default for a new cluster, without the warning that says so.
         wanted["RAY_AUTH_MODE"] = "token"
         wanted[PROXY_VARIABLE] = PROXY_CALLBACK
+        # Else uvicorn believes what any client on this machine says of its address.
+        wanted["FORWARDED_ALLOW_IPS"] = ""
     if verbose:
         # Ray takes access log lines for repetitions of one line.
         wanted["RAY_DEDUP_LOGS"] = "0"

@@ -1,6 +1,7 @@
 """The application's `args`: the names of its models, and what is fixed when it starts."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -47,7 +48,17 @@ class UsageConfig(Strict):
             "such as redis://host:6379/0. Without it, the counts are lost when the process that holds them ends.",
         ),
     ] = None
-    password_file: Annotated[str | None, Field(description="A file whose content is the password of Redis.")] = None
+    password_file: Annotated[
+        str | None, Field(min_length=1, description="A file whose content is the password of Redis.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _url_is_one(self) -> Self:
+        try:
+            _ = urlsplit(self.url or "").port
+        except ValueError as error:
+            raise ValueError(f"url: must be a URL ({error}), got {self.url!r}") from error
+        return self
 
 
 class AppConfig(Strict):

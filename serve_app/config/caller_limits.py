@@ -25,5 +25,9 @@ class CallerLimits(Strict):
         return not (self.rate is None and self.concurrency is None and self.daily_device_seconds is None)
 
 
-ANONYMOUS_LIMITS = CallerLimits(rate=200, burst=400, concurrency=256)
-"""For each address that calls without a key: far above use, so that one address cannot take all of a server."""
+class AnonymousLimits(CallerLimits):
+    """For each address that calls without a key: far above use, so that one address cannot take all of a server."""
+
+    rate: Annotated[float | None, Field(gt=0, description="Requests per second.")] = 200
+    burst: Annotated[Positive, Field(description="How many requests may come at once, where there is a rate.")] = 400
+    concurrency: Annotated[Positive | None, Field(description="Images in flight.")] = 32

@@ -9,7 +9,7 @@ from fsspec import available_protocols
 from fsspec.core import split_protocol
 from pydantic import Field, model_validator
 
-from serve_app.config.caller_limits import ANONYMOUS_LIMITS, CallerLimits
+from serve_app.config.caller_limits import AnonymousLimits
 from serve_app.config.strict import Name, Positive, Seconds, Strict
 from serve_app.requests.capabilities import Limits
 from serve_app.requests.params import GenerationParams, SamplingParams
@@ -61,8 +61,9 @@ class KeysConfig(Strict):
     file: Annotated[
         str | None,
         Field(
+            min_length=1,
             description="A JSON list of hashed keys with their limits, read again when it changes. "
-            "Without it anybody may call."
+            "Without it anybody may call.",
         ),
     ] = None
 
@@ -83,14 +84,20 @@ class ResultsConfig(Strict):
     secret_file: Annotated[
         str | None,
         Field(
+            min_length=1,
             description="A file whose content, 32 bytes or more, signs the links. Without it, memory has a secret made "
-            "at each start, and a folder has one in the file `.link-secret`. Other storage needs this file."
+            "at each start, and a folder has one in the file `.link-secret`. Other storage needs this file.",
         ),
     ] = None
 
+    @property
+    def scheme(self) -> str:
+        """Of the storage itself, behind fsspec's chained ones: file, memory, s3 ..."""
+        return split_protocol(self.url.rpartition("::")[2])[0] or "file"
+
     @model_validator(mode="after")
     def _storage_is_known(self) -> Self:
-        scheme = (split_protocol(self.url)[0] or "file").rpartition("::")[2]
+        scheme = self.scheme
         if scheme not in available_protocols():
             close = get_close_matches(scheme, available_protocols(), n=1)
             meant = f" (did you mean {close[0]}?)" if close else ""
@@ -117,8 +124,8 @@ class IngressConfig(Strict):
     presets: Annotated[dict[Name, PresetConfig], Field(description="Requests that callers fill in, by name.")] = {}
     keys: Annotated[KeysConfig, Field(description="Who may call.")] = KeysConfig()
     anonymous: Annotated[
-        CallerLimits, Field(description="The limits of each address that calls without a key, where keys are off.")
-    ] = ANONYMOUS_LIMITS
+        AnonymousLimits, Field(description="The limits of each address that calls without a key, where keys are off.")
+    ] = AnonymousLimits()
     results: Annotated[ResultsConfig, Field(description="Images that are fetched by link.")] = ResultsConfig()
     logs: Annotated[LogsConfig, Field(description="What the access log holds.")] = LogsConfig()
     review_timeout_s: Annotated[
@@ -148,6 +155,7 @@ class IngressConfig(Strict):
         named = {"default_model": self.default_model} if self.default_model is not None else {}
         named |= {f"models.{name}": name for name in self.models}
         named |= {f"aliases.{alias}": model for alias, model in self.aliases.items()}
+        named |= {f"anonymous.models.{index}": name for index, name in enumerate(self.anonymous.models or ())}
         named |= {f"presets.{name}.model": preset.model for name, preset in self.presets.items() if preset.model}
         found = [
             f"{key}: must be one of {', '.join(models)}, got {model!r}"
@@ -162,6 +170,6 @@ class IngressConfig(Strict):
         for name, settings in self.models.items():
             if settings.safety != "off" and not checks_safety:
                 found.append(f"models.{name}.safety: must be off without args.safety, got {settings.safety!r}")
-        if several_replicas and self.results.url.startswith("memory:"):
+        if several_replicas and self.results.scheme == "memory":
             found.append(f"results.url: must be storage that all ingress replicas share, got {self.results.url!r}")
         return found

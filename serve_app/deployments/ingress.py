@@ -94,11 +94,12 @@ class Ingress:
             config = self._live.read(user_config).with_default_model(self.models[0])
             self._check(config)
             results, app = await asyncio.to_thread(self._create_app, config)
+            edge = EdgeSettings.of(config)
             await self._usage.start()
         except ConfigError as error:
             self._live.refuse(error)
             return
-        await asyncio.to_thread(publish_settings, EdgeSettings.of(config))
+        await asyncio.to_thread(publish_settings, edge)
         self._app.swap(app)
         self._results.use(results)
         self._live.accept(config)

@@ -20,7 +20,7 @@ from serve_app.deployments.shared_usage import UsageConnection
 
 IDLE_SECONDS = 3600.0
 """Where no replica has reported for so long, the application is gone, and the actor ends."""
-BEAT_SECONDS = 60.0
+IDLE_CHECK_SECONDS = 60.0
 
 log = logging.getLogger("darkroom.usage")
 
@@ -29,17 +29,22 @@ class UsageActor:
     """A `UsageLedger` whose changes are stored before they are answered. Calls run one after the other.
 
     While the store fails, the counts go on in memory, and what changed is stored once it works again.
+
+    Args:
+        config: where usage is kept.
+        application: whose usage. Others may have the same folder or Redis.
+
+    Raises:
+        OSError, RedisError: the usage cannot be read now. The ingress replicas admit their shares, and start another
+            actor until it can: one that began anew would write over what is kept.
     """
 
-    def __init__(self, config: UsageConfig) -> None:
+    def __init__(self, config: UsageConfig, application: str) -> None:
         self._ledger = UsageLedger()
-        self._store = open_store(config)
+        self._store = open_store(config, application)
         self._unsaved: set[str] = set()
         self._asked_at = time.monotonic()
-        try:
-            self._ledger.load(load_usage(self._store))
-        except (OSError, RedisError) as error:
-            log.error("the usage of callers cannot be read, and begins anew: %s", error)
+        self._ledger.load(load_usage(self._store))
         threading.Thread(target=self._end_when_idle, daemon=True).start()
 
     def admit(self, lease: Lease) -> None:
@@ -74,13 +79,13 @@ class UsageActor:
 
     def _end_when_idle(self) -> None:
         while time.monotonic() - self._asked_at < IDLE_SECONDS:
-            time.sleep(BEAT_SECONDS)
+            time.sleep(IDLE_CHECK_SECONDS)
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
 def connect_usage(config: UsageConfig) -> UsageConnection:
     """Calls of the actor of this replica's application. Raises ConfigError where the actor could not start."""
-    open_store(config)
+    open_store(config, "")
     return UsageConnection(lambda: find_usage_actor(config, serve.get_replica_context().app_name))
 
 
@@ -89,11 +94,12 @@ def find_usage_actor(config: UsageConfig, application: str) -> Any:
 
     It prefers the caller's node, which has the folder that the config names, if it names one.
 
-    Another URL or version is another actor, so that no word is needed between the two. The earlier one ends when idle.
+    Another URL or version is another actor, as an earlier one may not understand this version's calls. The earlier one
+    ends when idle.
     """
     kind = f"{version('darkroom')} {config.model_dump_json()}"
     name = f"usage-{hashlib.sha256(kind.encode()).hexdigest()[:8]}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options = {"name": name, "namespace": application, "lifetime": "detached", "get_if_exists": True}
     actor = ray.remote(UsageActor).options(**options, max_restarts=-1, num_cpus=0, scheduling_strategy=here)
-    return actor.remote(config)
+    return actor.remote(config, application)

@@ -1,6 +1,7 @@
 """What stands before Serve: what it lets pass, what it refuses, and how little it holds meanwhile."""
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -107,8 +108,12 @@ def test_several_applications_share_the_loosest_settings() -> None:
     assert loosest([]).max_body_bytes > 2**20
 
 
-def request_of(*chunks: tuple[float, bytes]) -> tuple[Scope, Receive]:
-    """A request whose chunks arrive one after the other, each after so many seconds."""
+ADDRESSES = itertools.count(1)
+
+
+def request_of(*chunks: tuple[float, bytes], address: str | None = None) -> tuple[Scope, Receive]:
+    """A request whose chunks arrive one after the other, each after so many seconds. Each has another address."""
+    client = (address or f"10.0.0.{next(ADDRESSES)}", 1)
     left = list(chunks)
 
     async def receive() -> Message:
@@ -116,7 +121,7 @@ def request_of(*chunks: tuple[float, bytes]) -> tuple[Scope, Receive]:
         await asyncio.sleep(wait)
         return {"type": "http.request", "body": chunk, "more_body": bool(left)}
 
-    return {"type": "http", "path": "/v1/generate", "headers": []}, receive
+    return {"type": "http", "path": "/v1/generate", "headers": [], "client": client}, receive
 
 
 async def call(app: Callable[..., Any], scope: Scope, receive: Receive) -> int:
@@ -130,7 +135,7 @@ async def call(app: Callable[..., Any], scope: Scope, receive: Receive) -> int:
 
 
 def test_bodies_wait_for_each_other_and_no_more_than_the_budget_is_held() -> None:
-    budget, most = BodyBudget(1000), 0
+    budget, most = BodyBudget(1000, small_bytes=0), 0
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal most
@@ -150,7 +155,7 @@ def test_bodies_wait_for_each_other_and_no_more_than_the_budget_is_held() -> Non
 
 def test_unfinished_bodies_that_fill_the_budget_do_not_stop_each_other() -> None:
     """Two bodies of 600 in a budget of 800: both are at 400 when it is full."""
-    app = BodyLimitMiddleware(echo, BodyLimits(600, 5.0), BodyBudget(800))
+    app = BodyLimitMiddleware(echo, BodyLimits(600, 5.0), BodyBudget(800, small_bytes=0))
 
     async def two() -> list[int]:
         chunks = [(0.0, b"x" * 200), (0.01, b"x" * 200), (0.01, b"x" * 200)]
@@ -160,7 +165,7 @@ def test_unfinished_bodies_that_fill_the_budget_do_not_stop_each_other() -> None
 
 
 def test_a_body_without_room_is_told_to_come_back_and_a_slow_one_that_it_is_slow() -> None:
-    budget = BodyBudget(1000)
+    budget = BodyBudget(1000, small_bytes=0)
 
     async def held(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.5)
@@ -180,6 +185,23 @@ def test_a_body_without_room_is_told_to_come_back_and_a_slow_one_that_it_is_slow
 
     assert asyncio.run(both()) == [200, 429, 408, 200]
     assert budget.held == 0
+
+
+def test_one_owner_leaves_room_for_others_and_small_bodies_need_none() -> None:
+    async def held(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.5)
+        await echo(scope, receive, send)
+
+    app = BodyLimitMiddleware(held, BodyLimits(900, 0.2), BodyBudget(1000, small_bytes=10))
+
+    async def all_at_once() -> list[int]:
+        greedy = [asyncio.create_task(call(app, *request_of((0, b"x" * 400), address="10.1.1.1"))) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        modest = call(app, *request_of((0, b"x" * 400)))
+        small = [call(app, *request_of((0, b"x" * 10), address="10.1.1.1")) for _ in range(20)]
+        return [*await asyncio.gather(*greedy), *await asyncio.gather(modest, *small)]
+
+    assert asyncio.run(all_at_once()) == [200, 429, 429, 429] + [200] * 21
 
 
 def test_single_bytes_are_kept_together() -> None:

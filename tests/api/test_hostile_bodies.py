@@ -1,6 +1,8 @@
 """Bodies, forms, headers and paths that nobody sends by mistake: each is answered, soon, with an error of ours."""
 
+import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,12 +139,15 @@ def test_broken_forms(path: str, name: str, kind: str, client: TestClient) -> No
 
 
 @pytest.mark.parametrize("field", ["&", ";", "a&", "a=b&", "%", "a=%00&"])
-def test_a_form_of_a_million_fields(field: str, client: TestClient) -> None:
+@pytest.mark.parametrize("parameters", ["", "; charset=json", ";application/json"])
+def test_a_form_of_a_million_fields(field: str, parameters: str, client: TestClient) -> None:
     began = time.monotonic()
-    headers = {"content-type": "application/x-www-form-urlencoded"}
+    headers = {"content-type": f"Application/x-www-form-urlencoded{parameters}"}
     response = client.post("/v1/images/edits", content=field.encode() * 1_000_000, headers=headers)
     assert 400 <= response.status_code < 500
     assert time.monotonic() - began < 10
+    if field.endswith("&"):
+        assert "must be a form of at most 1000 fields" in response.text
 
 
 @pytest.mark.parametrize(
@@ -185,3 +190,16 @@ def test_odd_paths_and_queries(path: str, odd: str, client: TestClient) -> None:
     for method in ("GET", "POST", "DELETE"):
         response = client.request(method, path.replace("{}", odd), json={} if method == "POST" else None)
         assert response.status_code < 500, (method, response.text)
+
+
+@pytest.mark.parametrize("body", [{"prompt": {"a": 0}}, {"prompt": "a", "alwayson_scripts": {"x": 0}}])
+def test_an_error_does_not_write_out_what_was_sent(body: dict[str, Any], client: TestClient) -> None:
+    text = json.dumps(body).replace("0", '"' + "\x7f" * 10_000_000 + '"')
+    path = "/sdapi/v1/txt2img" if "alwayson_scripts" in body else "/txt2img/"
+    tracemalloc.start()
+    response = client.post(path, content=text, headers={"content-type": "application/json"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert response.status_code == 422
+    assert len(response.content) < 10_000
+    assert peak < 80_000_000, "the body, a copy or two, and the text in it"

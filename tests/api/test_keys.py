@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.api.keys import Caller, find_caller, new_key, read_keys
+from serve_app.api.middleware.auth import anonymous_caller
+from serve_app.config.caller_limits import AnonymousLimits
 from serve_app.errors import ConfigError, Unauthorized
 from tests.api.fakes import fake_app
 
@@ -112,3 +114,16 @@ def test_only_a_caller_with_a_key_reads_what_is_wrong_with_the_config(tmp_path: 
     service.unfit = ConfigError("models.emoji: /srv/models/emoji cannot follow defaults.sampler")
     assert client.get("/readyz").json()["error"]["message"].endswith("send a key to read why")
     assert "/srv/models" in client.get("/readyz", headers=mine).text
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+        ("x" * 1000, "x" * 64),
+    ],
+)
+def test_a_caller_without_a_key_is_the_network_of_one_person(host: str, network: str) -> None:
+    assert anonymous_caller({"client": (host, 1)}, AnonymousLimits()).name == f"anyone@{network}"

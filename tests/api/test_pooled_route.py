@@ -1,7 +1,9 @@
 """Bodies are parsed in the worker pool: the errors are FastAPI's, and jobs that nobody waits for are bounded."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -63,24 +65,62 @@ def test_many_files_are_refused() -> None:
     assert answer.json()["error"]["message"] == "image: must be one file, got '3 files'"
 
 
-def test_more_jobs_than_the_pool_takes_are_refused_and_dropped_ones_count_until_they_end() -> None:
-    pool, go_on = WorkerPool(threads=1, max_jobs=2), threading.Event()
+def test_more_jobs_than_may_wait_are_refused() -> None:
+    pool, go_on = WorkerPool(threads=1, max_waiting=2), threading.Event()
 
     async def fill() -> None:
-        jobs = [asyncio.create_task(pool.run(go_on.wait)) for _ in range(2)]
+        jobs = [asyncio.create_task(pool.run("x", go_on.wait)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await pool.run(int)
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+            await pool.run("y", int)
+        last = asyncio.create_task(pool.finish("y", int))
         go_on.set()
-        for _ in range(100):
-            try:
-                assert await pool.run(int) == 0
-                return
-            except Overloaded:
-                await asyncio.sleep(0.01)
-        raise AssertionError("the pool stays full")
+        assert await asyncio.gather(*jobs, last) == [True, True, True, 0]
+        assert await pool.run("y", int) == 0
 
-    asyncio.run(fill())
+    asyncio.run(asyncio.wait_for(fill(), 30))
+
+
+def test_nothing_is_kept_of_a_job_whose_caller_has_left() -> None:
+    pool, go_on = WorkerPool(threads=1), threading.Event()
+
+    class Body:
+        pass
+
+    async def leave() -> None:
+        running = asyncio.create_task(pool.run("x", go_on.wait))
+        await asyncio.sleep(0)
+        body = Body()
+        kept = weakref.ref(body)
+        waiting = asyncio.create_task(pool.run("x", id, body))
+        del body
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        del waiting
+        await asyncio.sleep(0)  # the loop itself still has the result that was just awaited
+        gc.collect()
+        assert kept() is None
+        running.cancel()
+        go_on.set()
+        assert await pool.run("x", int) == 0
+
+    asyncio.run(asyncio.wait_for(leave(), 30))
+
+
+def test_callers_take_turns_however_many_jobs_one_of_them_has() -> None:
+    pool, go_on = WorkerPool(threads=1), threading.Event()
+    done: list[str] = []
+
+    async def greedy() -> None:
+        first = asyncio.create_task(pool.run("greedy", go_on.wait))
+        await asyncio.sleep(0)
+        jobs = [asyncio.create_task(pool.run("greedy", done.append, "greedy")) for _ in range(20)]
+        await asyncio.sleep(0)
+        jobs.append(asyncio.create_task(pool.run("modest", done.append, "modest")))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(first, *jobs)
+
+    asyncio.run(asyncio.wait_for(greedy(), 30))
+    assert "modest" in done[:2]

@@ -155,7 +155,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return FolderStore(tmp_path / "usage")
     server = fakeredis.FakeServer()
     monkeypatch.setattr("serve_app.api.usage_store.Redis.from_url", lambda *_, **__: fakeredis.FakeRedis(server=server))
-    return RedisStore("redis://nowhere", None)
+    return RedisStore("redis://nowhere", None, "darkroom")
 
 
 def test_usage_survives_a_restart(store: UsageStore, clock: Clock) -> None:
@@ -205,7 +205,7 @@ def test_a_holder_that_never_reports_after_a_restart_gives_its_images_back(clock
 def test_a_password_that_cannot_be_read_is_a_mistake_of_the_config(tmp_path: Path) -> None:
     config = UsageConfig(url="redis://nowhere", password_file=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"args\.usage\.password_file: .*No such file"):
-        open_store(config)
+        open_store(config, "darkroom")
 
 
 def test_what_cannot_be_read_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

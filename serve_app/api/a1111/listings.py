@@ -55,7 +55,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     ) -> PngInfoResponse:
         """What an image's file says of how it was made."""
         await admission.admit_work()
-        return await dispatcher.workers.run(describe_file, body, await most_input_pixels(dispatcher))
+        return await dispatcher.workers.run(
+            admission.caller.name, describe_file, body, await most_input_pixels(dispatcher)
+        )
 
     @routes.post("/extra-single-image")
     async def upscale(
@@ -63,7 +65,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     ) -> UpscaleResponse:
         """Enlarge an image with Lanczos."""
         await admission.admit_work()
-        return await dispatcher.workers.run(enlarge, body, await most_input_pixels(dispatcher))
+        return await dispatcher.workers.run(admission.caller.name, enlarge, body, await most_input_pixels(dispatcher))
 
     return routes
 

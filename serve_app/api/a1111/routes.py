@@ -40,7 +40,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Draw over an image, or over its mask."""
         await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)
         model = await dispatcher.capabilities(checkpoint_name(body))
-        params, overlay = await dispatcher.workers.run(img2img_params, body, dispatcher.config.presets, model)
+        params, overlay = await dispatcher.workers.run(
+            admission.caller.name, img2img_params, body, dispatcher.config.presets, model
+        )
         return await a1111_response(dispatcher, request, admission, body, params, overlay)
 
     return routes
@@ -55,7 +57,7 @@ async def a1111_response(
     overlay: Overlay | None = None,
 ) -> A1111ImagesResponse:
     """Draw, and answer as AUTOMATIC1111 does."""
-    requests = await dispatcher.resolve(params)
+    requests = await dispatcher.resolve(admission, params)
     context = CallerContext(task=body.force_task_id or latest_task(request), progress=True)
     images = await collect_images(dispatcher.generate(admission, requests, context))
     requests = [requests[index] for index in images]
@@ -63,7 +65,7 @@ async def a1111_response(
     contents = [image.content for image in images.values()]
     if overlay is not None:
         contents = [
-            await dispatcher.workers.run(overlay.apply, content, one.output)
+            await dispatcher.workers.finish(admission.caller.name, overlay.apply, content, one.output)
             for content, one in zip(contents, requests, strict=True)
         ]
     encoded = [base64.b64encode(content).decode() for content in contents] if body.send_images else []

@@ -1,11 +1,13 @@
 """Authentication: finds the caller of each request, and refuses requests without a valid key where keys are on."""
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.api.api_paths import route_path
 from serve_app.api.error_responses import error_response
 from serve_app.api.key_file import KeyFile
 from serve_app.api.keys import ANONYMOUS, Caller, find_caller
@@ -17,6 +19,7 @@ OPEN_PATHS = ("/healthz", "/readyz")
 """Paths that answer without a key."""
 SIGNED_PATHS = "/v1/results/"
 """Paths below this one answer without a key, too: their links are signed."""
+MAX_HOST_CHARACTERS = 64
 
 
 class AuthMiddleware:
@@ -39,8 +42,9 @@ class AuthMiddleware:
             try:
                 caller = find_caller(Headers(scope=scope).get("authorization"), await self._keys.callers())
             except Unauthorized as error:
-                if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(SIGNED_PATHS):
-                    await error_response(scope["path"], error)(scope, receive, send)
+                path = route_path(scope)
+                if path not in OPEN_PATHS and not path.startswith(SIGNED_PATHS):
+                    await error_response(path, error)(scope, receive, send)
                     return
         record = scope.get("access_record")
         if isinstance(record, AccessRecord):
@@ -51,8 +55,19 @@ class AuthMiddleware:
 def anonymous_caller(scope: Mapping[str, Any], limits: CallerLimits) -> Caller:
     """The caller of a request without a key. Its name holds the client's address, so it cannot stop others' tasks."""
     client = scope.get("client")
-    name = f"{ANONYMOUS.name}@{client[0]}" if client else ANONYMOUS.name
+    name = f"{ANONYMOUS.name}@{network_of(client[0])}" if client else ANONYMOUS.name
     return Caller(name=name, **limits.model_dump())
+
+
+def network_of(host: str) -> str:
+    """What one person has: an IPv4 address, or the /64 of an IPv6 address. Other names as they are, cut."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host[:MAX_HOST_CHARACTERS]
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(ip_network((address, 64), strict=False))
+    return host
 
 
 def caller_of(scope: Mapping[str, object]) -> Caller:

@@ -8,7 +8,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.api_paths import route_path
 from serve_app.api.error_responses import error_response
+from serve_app.api.middleware.auth import network_of
 from serve_app.api.middleware.body_budget import BodyBudget, HeldBody
 from serve_app.errors import BodyTooLarge, BodyTooSlow, DarkroomError, Overloaded
 
@@ -25,7 +27,13 @@ class BodyLimits:
 
 async def send_refusal(error: DarkroomError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error."""
-    await error_response(scope["path"], error)(scope, receive, send)
+    await error_response(route_path(scope), error)(scope, receive, send)
+
+
+def owner_of(scope: Scope) -> str:
+    """Whose body it is, as far as that is known before it is read: the key, else the address."""
+    client = scope.get("client")
+    return Headers(scope=scope).get("authorization") or (network_of(client[0]) if client else "")
 
 
 class BodyLimitMiddleware:
@@ -47,7 +55,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = HeldBody()
+        body = HeldBody(owner_of(scope))
         try:
             try:
                 await self._read(scope, receive, body)

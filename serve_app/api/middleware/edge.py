@@ -1,12 +1,14 @@
 """What stands before Ray Serve: a body that will be refused is refused before Serve has read it."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.api.api_paths import route_path
 from serve_app.api.error_responses import error_response
 from serve_app.api.key_file import KeyFile
 from serve_app.api.keys import find_caller
@@ -16,6 +18,9 @@ from serve_app.api.middleware.body_limit import BodyLimitMiddleware, BodyLimits
 from serve_app.api.middleware.serve_headers import without_serve_headers
 from serve_app.config import EdgeSettings
 from serve_app.errors import ConfigError, DarkroomError, Unauthorized
+
+RETRY_SECONDS = 10.0
+"""How often a key file that could not be read is tried again."""
 
 log = logging.getLogger("darkroom.edge")
 access_log = logging.getLogger("darkroom.access")
@@ -37,6 +42,7 @@ class EdgeMiddleware:
         self._budget = BodyBudget(0)
         self._keys_path: str | None = None
         self._keys: KeyFile | None = None
+        self._tried_at = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401, 408, 413 or 429 with a line in the access log, or call Serve."""
@@ -59,8 +65,10 @@ class EdgeMiddleware:
 
     async def _check_key(self, settings: EdgeSettings, scope: Scope) -> None:
         """Raise Unauthorized where the key file is readable here and has no such key."""
-        if settings.keys_file != self._keys_path:
-            self._keys_path, self._keys = settings.keys_file, _open_keys(settings.keys_file)
+        now = time.monotonic()
+        if settings.keys_file != self._keys_path or (self._keys is None and now - self._tried_at > RETRY_SECONDS):
+            self._keys_path, self._tried_at = settings.keys_file, now
+            self._keys = _open_keys(settings.keys_file)
         if self._keys is not None:
             find_caller(Headers(scope=scope).get("authorization"), await self._keys.callers())
 
@@ -77,11 +85,11 @@ def _open_keys(path: str | None) -> KeyFile | None:
     try:
         return KeyFile(Path(path))
     except ConfigError as error:
-        log.warning("keys are checked only after bodies are read, as this node lacks the key file: %s", error)
+        log.warning("keys are checked only after bodies are read: %s", error)
         return None
 
 
 async def _refuse(error: DarkroomError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error, an `X-Request-ID` and a line in the access log: the application does not hear of it."""
-    response = error_response(scope["path"], error)
+    response = error_response(route_path(scope), error)
     await AccessLogMiddleware(response, access_log, lambda _: None)(scope, receive, send)

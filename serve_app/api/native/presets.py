@@ -51,7 +51,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         limits = dispatcher.config.settings_of(dispatcher.model_name(preset.model)).limits
         params = fill(preset, body, limits.max_prompt_characters)
         await admission.admit(params.model, params.num_images)
-        return await generate_response(dispatcher, request, admission, await dispatcher.resolve(params), None, 0)
+        return await generate_response(
+            dispatcher, request, admission, await dispatcher.resolve(admission, params), None, 0
+        )
 
     return routes
 

@@ -44,7 +44,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         if body.num_images != 1:
             raise InvalidRequest("num_images", body.num_images, "must be 1 here; /v1/generate makes several")
         await admission.admit(body.model, body.num_images)
-        requests = await dispatcher.resolve(body)
+        requests = await dispatcher.resolve(admission, body)
         events = dispatcher.generate(admission, requests)
         image = (await collect_all_images(events, 1))[0]
         headers = response_headers(requests[0], image)
@@ -67,7 +67,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     ) -> Any:
         """Generate images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
         await admission.admit(body.model, body.num_images)
-        requests = await dispatcher.resolve(body)
+        requests = await dispatcher.resolve(admission, body)
         return await generate_response(dispatcher, request, admission, requests, body.id, body.previews)
 
     @routes.delete("/v1/generate/{id}", tags=["generate"], responses={key: NATIVE_ERRORS[key] for key in (401, 404)})

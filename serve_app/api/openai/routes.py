@@ -80,6 +80,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
             raise InvalidRequest("image", f"{len(files)} files", "must be one file")
         model = await dispatcher.capabilities(body.model)
         params = await dispatcher.workers.run(
+            admission.caller.name,
             edit_params,
             body,
             await files[0].read(),
@@ -123,7 +124,7 @@ async def generate_images(
     kind: StreamKind,
 ) -> ImagesResponse | StreamingResponse:
     """Generate the images; the response holds them all, or streams their events."""
-    requests = await dispatcher.resolve(params)
+    requests = await dispatcher.resolve(admission, params)
     description, usage = describe_images(body, requests[0]), count_tokens(params, requests)
     if body.stream:
         context = CallerContext(progress=True, previews=body.partial_images)
