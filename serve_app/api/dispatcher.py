@@ -93,7 +93,11 @@ class Dispatcher:
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
         context = replace(
-            context or CallerContext(), owner=caller.name, priority=caller.priority, traceparent=current_traceparent()
+            context or CallerContext(),
+            owner=caller.name,
+            priority=caller.priority,
+            counts_device_time=caller.daily_device_seconds is not None,
+            traceparent=current_traceparent(),
         )
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None

@@ -153,7 +153,8 @@ class DenoiseLoop:
         done = StepTime(began=began, seconds=seconds, rows=model_rows, images=len(rows))
         for row, share in zip(rows, shares, strict=True):
             row.note_step(done, share)
-            self._device_time.add(row.pass_.context.owner, seconds * share / model_rows)
+            if row.pass_.context.counts_device_time:
+                self._device_time.add(row.pass_.context.owner, seconds * share / model_rows)
         self.counters.step_seconds = seconds
         self.counters.steps += 1
         self.counters.model_rows += model_rows

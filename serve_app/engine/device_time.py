@@ -4,7 +4,7 @@ import threading
 
 
 class DeviceTime:
-    """Sums of seconds by owner, until somebody takes them. Thread-safe. Requests without an owner are not counted."""
+    """Sums of seconds by owner, until somebody takes them. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -12,9 +12,8 @@ class DeviceTime:
 
     def add(self, owner: str, seconds: float) -> None:
         """Count an image's share of a step."""
-        if owner:
-            with self._lock:
-                self._seconds[owner] = self._seconds.get(owner, 0.0) + seconds
+        with self._lock:
+            self._seconds[owner] = self._seconds.get(owner, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
         """What was counted since the last call."""

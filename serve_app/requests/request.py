@@ -79,8 +79,8 @@ class CallerContext:
     """Who asks, and what they want to be told. None of it changes the image.
 
     `task` names the request for progress and cancellation; only `owner` may ask for either. `previews` is the number of
-    intermediate images, evenly spaced. A higher `priority` takes the next step first. With a `traceparent` (W3C Trace
-    Context) each step's time is kept.
+    intermediate images, evenly spaced. A higher `priority` takes the next step first. With `counts_device_time` the
+    device's seconds are summed for the owner. With a `traceparent` (W3C Trace Context) each step's time is kept.
     """
 
     task: str = ""
@@ -88,4 +88,5 @@ class CallerContext:
     priority: int = 0
     progress: bool = False
     previews: int = 0
+    counts_device_time: bool = False
     traceparent: str = ""

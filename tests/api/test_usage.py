@@ -29,6 +29,14 @@ def test_a_keys_models_and_priority_apply_to_its_requests(tmp_path: Path) -> Non
     assert (service.contexts[0].owner, service.contexts[0].priority) == ("bob", 3)
 
 
+def test_device_time_is_summed_only_for_callers_with_a_limit_of_it(tmp_path: Path) -> None:
+    """Else every address that ever called would be kept for a day."""
+    for limits, counted in (({}, False), ({"daily_device_seconds": 9.0}, True)):
+        client, service = keyed_app(tmp_path, **limits)
+        assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200
+        assert service.contexts[0].counts_device_time == counted
+
+
 def test_a_burst_of_one_admits_one(tmp_path: Path) -> None:
     client, _ = keyed_app(tmp_path, rate=0.01, burst=1)
     statuses = [client.post("/txt2img/", json={"prompt": "x"}).status_code for _ in range(3)]

@@ -78,9 +78,11 @@ def test_device_time_is_its_owners_finished_or_not(spied: tuple[Engine, Spied]) 
     engine, family = spied
     engine.device_time.take()
     reached, go = hold(family)
-    doomed = engine.submit(request(engine, num_inference_steps=150), CallerContext(owner="quitter"))
+    doomed = engine.submit(
+        request(engine, num_inference_steps=150), CallerContext(owner="quitter", counts_device_time=True)
+    )
     assert reached.wait(30)
-    image = engine.submit(request(engine), CallerContext(owner="stayer"))
+    image = engine.submit(request(engine), CallerContext(owner="stayer", counts_device_time=True))
     go.set()
     taken = image.result(30).timings.device
     doomed.cancel()
