@@ -92,13 +92,7 @@ class Dispatcher:
         await admission.admit(requests[0].model, len(requests))
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
-        context = replace(
-            context or CallerContext(),
-            owner=caller.name,
-            priority=caller.priority,
-            counts_device_time=caller.daily_device_seconds is not None,
-            traceparent=current_traceparent(),
-        )
+        context = with_caller(context or CallerContext(), caller)
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None
         images = [asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)]
@@ -168,6 +162,17 @@ async def collect_all_images(events: AsyncGenerator[NumberedEvent, None], expect
     if len(found) < expected:
         raise Cancelled("the request was stopped by its owner")
     return list(found.values())
+
+
+def with_caller(context: CallerContext, caller: Caller) -> CallerContext:
+    """The context with what follows from who asks, and with the current trace."""
+    return replace(
+        context,
+        owner=caller.name,
+        priority=caller.priority,
+        counts_device_time=caller.daily_device_seconds is not None,
+        traceparent=current_traceparent(),
+    )
 
 
 def prompt_line(caller: Caller, requests: Sequence[GenerationRequest]) -> dict[str, object]:

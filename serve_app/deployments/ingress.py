@@ -26,7 +26,7 @@ from serve_app.deployments.current_app import CurrentApp
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
-from serve_app.deployments.published_settings import publish_settings
+from serve_app.deployments.published_settings import SettingsPublisher
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.results_in_use import ResultsInUse
@@ -69,6 +69,7 @@ class Ingress:
         self._replicas = replicas
         self._checker = safety
         self._results = ResultsInUse()
+        self._edge = SettingsPublisher()
         self._usage = SharedUsage(connect_usage(usage), serve_state.count_replicas)
         self._provider = start_tracing(tracing)
         self._metrics = IngressMetrics()
@@ -99,7 +100,7 @@ class Ingress:
         except ConfigError as error:
             self._live.refuse(error)
             return
-        await asyncio.to_thread(publish_settings, edge)
+        await self._edge.publish(edge)
         self._app.swap(app)
         self._results.use(results)
         self._live.accept(config)

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 
-from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
@@ -18,18 +17,44 @@ from serve_app.config.edge_settings import loosest
 NAMESPACE = "darkroom-edge"
 MAX_AGE_SECONDS = 0.25
 """How old the settings may be with which a proxy judges a request."""
+REPEAT_SECONDS, STALE_SECONDS = 20.0, 120.0
+"""How often an application publishes its settings, and after how long of silence they are not counted."""
 WAIT_SECONDS = 0.5
 """How long a request waits for the store. Then the settings that were read last hold."""
 
 log = logging.getLogger("darkroom.edge")
 
 
-def publish_settings(settings: EdgeSettings) -> None:
-    """Write the settings of this replica's application. It blocks: call it in a thread."""
+class SettingsPublisher:
+    """Publishes the settings of this replica's application, again and again: a deleted one soon counts no more."""
+
+    def __init__(self) -> None:
+        self._settings: EdgeSettings | None = None
+        self._repeating: asyncio.Task[None] | None = None
+
+    async def publish(self, settings: EdgeSettings) -> None:
+        """Publish these instead of the earlier ones."""
+        self._settings = settings
+        await asyncio.to_thread(write_settings, settings)
+        if self._repeating is None:
+            self._repeating = asyncio.create_task(self._repeat())
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            if self._settings is not None:
+                try:
+                    await asyncio.to_thread(write_settings, self._settings)
+                except RayError as error:
+                    log.warning("the settings of the edge cannot be published: %s", error)
+
+
+def write_settings(settings: EdgeSettings) -> None:
+    """Write the settings of this replica's application, and the time. It blocks: call it in a thread."""
     if not internal_kv._internal_kv_initialized():
         return  # Serve's local testing mode has no cluster, and no proxies
     application = serve.get_replica_context().app_name
-    internal_kv._internal_kv_put(application, settings.model_dump_json(), namespace=NAMESPACE)
+    internal_kv._internal_kv_put(application, f"{time.time()}\n{settings.model_dump_json()}", namespace=NAMESPACE)
 
 
 def read_published() -> list[EdgeSettings]:
@@ -38,10 +63,16 @@ def read_published() -> list[EdgeSettings]:
     for name in internal_kv._internal_kv_list("", namespace=NAMESPACE):
         content = internal_kv._internal_kv_get(name, namespace=NAMESPACE)
         try:
-            found.append(EdgeSettings.model_validate_json(content or b""))
-        except ValidationError as error:
+            found += parse_published(content or b"", time.time())
+        except ValueError as error:
             log.warning("the settings of application %s cannot be read: %s", name.decode(), error)
     return found
+
+
+def parse_published(content: bytes, now: float) -> list[EdgeSettings]:
+    """What an application wrote; nothing where it has stopped writing. Raises ValueError."""
+    written, _, settings = content.partition(b"\n")
+    return [EdgeSettings.model_validate_json(settings)] if now - float(written) < STALE_SECONDS else []
 
 
 class PublishedSettings:
