@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from serve_app.errors import ConfigError
 
 BEAT_SECONDS = 0.2
 REFUSAL_SECONDS = 0.5
+ASK_SECONDS = 1.0
 
 log = logging.getLogger("darkroom")
 
@@ -31,6 +33,8 @@ class Readiness:
         self._handles = tuple(replicas.values())
         self._was_ready = False
         self._logged: set[str] = set()
+        self._asking: asyncio.Task[list[str]] | None = None
+        self._asked_at = 0.0
         self._announcement: asyncio.Task[None] | None = None
 
     def announce(self) -> None:
@@ -57,12 +61,19 @@ class Readiness:
         return [] if self._was_ready else missing
 
     async def find_config_errors(self) -> list[str]:
-        """See `Service.config_errors`. A replica that is full does not answer in time: its refusal is left out."""
-        asked = [handle.broadcast("refusal").results_async(timeout_s=REFUSAL_SECONDS) for handle in self._handles]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        refused = [text for answer in answers if not isinstance(answer, BaseException) for text in answer]
+        """See `Service.config_errors`. The replicas are asked once a second at most, as anybody may ask for this."""
+        if self._asking is None or time.monotonic() - self._asked_at > ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._ask_refusals())
+        refused = await asyncio.shield(self._asking)
         lines = [line for text in (self._config.refusal, *refused) for line in text.splitlines()]
         return list(dict.fromkeys([*lines, *self._find_unusable()]))
+
+    async def _ask_refusals(self) -> list[str]:
+        """What each replica refuses. One that is full does not answer in time, and is left out."""
+        asked = [handle.broadcast("refusal").results_async(timeout_s=REFUSAL_SECONDS) for handle in self._handles]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [text for answer in answers if not isinstance(answer, BaseException) for text in answer]
 
     def _find_unusable(self) -> list[str]:
         """Settings that a model's checkpoint cannot follow. Each is logged once."""

@@ -13,7 +13,7 @@ from serve_app.errors import LimitExceeded
 
 ANSWER_SECONDS = 1.0
 """So long a request waits for the actor, once: then it counts as away until it answers a report."""
-BEAT_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 """How often the actor is told what is in flight here."""
 START_REPORTS = 5
 
@@ -122,7 +122,7 @@ class SharedUsage:
 
     async def _keep_reporting(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(REPORT_SECONDS)
             await self._report()
 
     async def _report(self) -> None:

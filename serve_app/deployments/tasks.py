@@ -1,6 +1,7 @@
 """The named requests of a replica: who owns them, how far each image is, and how to stop them."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from serve_app.requests.events import Progress, Queued
 from serve_app.requests.request import CallerContext
 
 NOT_BEGUN = Queued(0, 0.0)
+PREVIEW_SECONDS = 1.0
 
 
 @dataclass
@@ -17,12 +19,18 @@ class TaskImage:
 
     future: ImageFuture
     progress: Queued | Progress = NOT_BEGUN
+    preview_asked_at: float = float("-inf")
 
 
 class Tasks:
-    """Images by the name of their request. A name that two owners use means two tasks."""
+    """Images by the name of their request. A name that two owners use means two tasks.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._images: dict[tuple[str, str], list[TaskImage]] = {}
 
     @contextmanager
@@ -50,12 +58,14 @@ class Tasks:
     def progress_of(self, name: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """How far the least advanced image is, of those that have begun. None where there is no such task.
 
-        With `preview`, this image's next step renders one, which a later call gets.
+        With `preview`, this image's next step renders one, which a later call gets. Previews are rendered beside the
+        images of all callers, so each image has one in `PREVIEW_SECONDS`, however often it is asked for.
         """
         images = self._find(name, owner)
         found = least_advanced(image.progress for image in images)
         shown = next((image for image in images if image.progress is found), None)
-        if preview and shown is not None:
+        if preview and shown is not None and self._clock() - shown.preview_asked_at >= PREVIEW_SECONDS:
+            shown.preview_asked_at = self._clock()
             shown.future.request_preview()
         return found
 

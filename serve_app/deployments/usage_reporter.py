@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ray.exceptions import RayError
 
 from serve_app.api.usage_ledger import UsageReport
-from serve_app.deployments.shared_usage import BEAT_SECONDS, UsageConnection
+from serve_app.deployments.shared_usage import REPORT_SECONDS, UsageConnection
 
 
 class UsageReporter:
@@ -33,7 +33,7 @@ class UsageReporter:
 
     async def _keep_reporting(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(REPORT_SECONDS)
             if not self._unsent:
                 self.add(self._take())
             await self._send()

@@ -39,3 +39,15 @@ def test_a_name_belongs_to_its_owner() -> None:
         assert theirs.cancelled()
         assert not mine.cancelled()
         assert tasks.interrupt("t", "me") == 1
+
+
+def test_an_image_has_a_preview_a_second_however_often_it_is_asked_for() -> None:
+    times = [0.0]
+    tasks, image = Tasks(lambda: times[-1]), ImageFuture()
+    rendered = []
+    with tasks.running(MINE, image):
+        for time in (0.0, 0.1, 0.5, 0.9, 1.0, 1.1, 1.9, 2.0):
+            times.append(time)
+            tasks.progress_of("t", "me", preview=True)
+            rendered += [time] * image.take_preview_request()
+    assert rendered == [0.0, 1.0, 2.0]
