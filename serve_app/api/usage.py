@@ -22,7 +22,7 @@ class Usage(Protocol):
         ...
 
     async def end(self, lease: Lease) -> None:
-        """An admitted request has ended. What it does before its first `await` is enough."""
+        """An admitted request has ended. The place is free even where the caller is cancelled at the first `await`."""
         ...
 
 

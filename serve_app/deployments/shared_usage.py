@@ -12,7 +12,7 @@ from serve_app.api.usage_ledger import Lease, UsageLedger, UsageReport
 from serve_app.errors import LimitExceeded
 
 ANSWER_SECONDS = 1.0
-"""So long a request waits for the actor, once: then it counts as away until it answers a report."""
+"""How long a request waits for the actor. After that the actor counts as away until it answers a report."""
 REPORT_SECONDS = 1.0
 """How often the actor is told what is in flight here."""
 START_REPORTS = 5

@@ -1,4 +1,4 @@
-"""ASGI middleware: the access log, authentication, body limits and tracing of every HTTP request.
+"""ASGI middleware: access log, authentication, limits of bodies, security headers, tracing; the edge in Serve's proxies.
 
-Nothing here knows a route or a model; the limits of each caller are in `api/usage.py`.
+Nothing here reads what a request asks for. The limits of each caller are in `api/usage.py`.
 """
