@@ -108,7 +108,7 @@ class SharedUsage:
 
     def _hold(self, lease: Lease) -> None:
         self._held[lease.id] = lease
-        self._local.note(lease, least_tokens=0.0)  # the others' shares were used as well: that is no debt
+        self._local.note(lease, least_tokens=0.0)  # other replicas may have used this one's share
 
     async def end(self, lease: Lease) -> None:
         """See `Usage`."""
