@@ -181,6 +181,27 @@ def test_a_model_that_sleeps_at_first_takes_no_gpu_at_start() -> None:
     build(AppConfig.model_validate({"models": models, "gpus": 1}))
 
 
+def test_a_part_of_the_anonymous_limits_leaves_the_others() -> None:
+    limits = IngressConfig.model_validate({"anonymous": {"max_images": 4}}).anonymous
+    assert (limits.max_images, limits.rate, limits.burst, limits.concurrency) == (4, 200, 400, 32)
+
+
+@pytest.mark.parametrize(
+    ("ingress", "args", "mistake"),
+    [
+        ({"keys": {"file": ""}}, {}, "user_config.keys.file"),
+        ({"results": {"url": "/x", "secret_file": ""}}, {}, "user_config.results.secret_file"),
+        ({"anonymous": {"models": ["nobody"]}}, {}, "user_config.anonymous.models.0: must be one of a, b"),
+        ({}, {"usage": {"url": "redis://host:notaport/0"}}, "args.usage.url: must be a URL"),
+        ({}, {"usage": {"url": "redis://[bad:6379"}}, "args.usage.url: must be a URL"),
+    ],
+)
+def test_what_would_fail_at_start_is_a_mistake(ingress: dict[str, Any], args: dict[str, Any], mistake: str) -> None:
+    found = find_application_mistakes(app(args=args, ingress={"user_config": ingress}))
+    assert len(found) == 1, found
+    assert mistake in found[0]
+
+
 @pytest.mark.parametrize("template", ["{a:d}", "{a:{b}}", "{a!r}", "{}", "{a", "}"])
 def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
     found = find_mistakes(IngressConfig, {"presets": {"p": {"prompt": template}}})

@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from serve_app.api.keys import Caller, find_caller, new_key, read_keys
 from serve_app.api.middleware.auth import anonymous_caller
@@ -127,3 +128,12 @@ def test_only_a_caller_with_a_key_reads_what_is_wrong_with_the_config(tmp_path: 
 )
 def test_a_caller_without_a_key_is_the_network_of_one_person(host: str, network: str) -> None:
     assert anonymous_caller({"client": (host, 1)}, AnonymousLimits()).name == f"anyone@{network}"
+
+
+def test_a_route_prefix_changes_neither_what_is_open_nor_the_shape_of_errors(alice: tuple[str, str]) -> None:
+    client, _ = fake_app(keys={"file": alice[1]})
+    client = TestClient(client.app, root_path="/images")
+    assert client.get("/images/healthz").status_code == 200
+    refused = client.post("/images/v1/images/generations", json={"prompt": "x"})
+    assert refused.status_code == 401
+    assert refused.json()["error"]["type"], "OpenAI's shape"
