@@ -47,7 +47,7 @@ class Dispatcher:
 
     async def admission(self, request: Request) -> AsyncIterator[Admission]:
         """FastAPI's dependency of routes that cost something: an empty admission, ended once the response is sent."""
-        admission = Admission(caller_of(request.scope), self._usage, self.model_name)
+        admission = Admission(caller_of(request.scope), self._usage, self.model_name, self._max_images)
         try:
             yield admission
         finally:
@@ -64,6 +64,9 @@ class Dispatcher:
         if name not in models:
             raise UnknownName("model", name, f"must be one of {', '.join(models)}")
         return name
+
+    def _max_images(self, model: str) -> int:
+        return self.config.settings_of(model).limits.max_images
 
     async def capabilities(self, given: str | None) -> ModelCapabilities:
         """What the model that `given` means can do."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from serve_app.api.keys import Caller
 from serve_app.api.usage_ledger import Lease, UsageLedger
 from serve_app.errors import InvalidRequest, UnknownName
+from serve_app.requests.sizes import check_range
 
 
 class Usage(Protocol):
@@ -51,12 +52,16 @@ class Admission:
         caller: who asks.
         usage: counts what callers use.
         model_name: the name of the served model that a request's word means; raises UnknownName.
+        max_images: the most images that one request to a model may ask for, by the model's name.
     """
 
-    def __init__(self, caller: Caller, usage: Usage, model_name: Callable[[str | None], str]) -> None:
+    def __init__(
+        self, caller: Caller, usage: Usage, model_name: Callable[[str | None], str], max_images: Callable[[str], int]
+    ) -> None:
         self.caller = caller
         self._usage = usage
         self._model_name = model_name
+        self._max_images = max_images
         self._lease: Lease | None = None
         self._is_admitted = False
 
@@ -65,7 +70,7 @@ class Admission:
 
         Raises:
             UnknownName: there is no such model, or the caller may not use it.
-            InvalidRequest: the caller may never ask for so many images at once.
+            InvalidRequest: the model, or this caller, may never be asked for so many images at once.
             LimitExceeded: a limit is reached now.
         """
         if self._is_admitted:
@@ -73,6 +78,7 @@ class Admission:
         name = self._model_name(model)
         if self.caller.models is not None and name not in self.caller.models:
             raise UnknownName("model", name, f"must be one of {', '.join(self.caller.models)} for this key")
+        check_range("num_images", images, 1, self._max_images(name))
         most = [limit for limit in (self.caller.max_images, self.caller.concurrency) if limit is not None]
         if most and images > min(most):
             raise InvalidRequest("num_images", images, f"must be at most {min(most)}, as this caller's limits say")

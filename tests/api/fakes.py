@@ -19,7 +19,7 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 CONFIG = IngressConfig.model_validate(
     {
         "max_body_bytes": 64 * 1024,
-        "anonymous": {},
+        "anonymous": {"rate": None, "concurrency": None},
         "models": {
             "emoji": {"defaults": {"guidance_scale": 4.0}},
             "other": {"defaults": {"num_inference_steps": 4}},
