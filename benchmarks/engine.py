@@ -31,7 +31,7 @@ from workload import draw_requests, equal_groups, rows_of
 from serve_app.config import EngineConfig, ModelConfig
 from serve_app.diffusion.new_scheduler import new_scheduler
 from serve_app.engine.engine import Engine
-from serve_app.engine.step_latency import StepCurve, measure_curve
+from serve_app.engine.step_latency import measure_curve
 from serve_app.models.cpu_threads import run_apart
 from serve_app.models.load_family import load_family
 from serve_app.models.loading.sources import find_checkpoint
@@ -40,6 +40,7 @@ from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import GenerationRequest
 from serve_app.requests.resolve import resolve
+from serve_app.requests.step_curve import StepCurve
 
 
 @dataclass

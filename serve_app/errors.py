@@ -14,9 +14,13 @@ DarkroomError                       500  internal_error
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
 |- Overloaded                       429  overloaded          the queue is full; see Retry-After
 |- NotReady                         503  not_ready           the model is warming up, draining or stopped
+|  |- ReplicaFull                   503  replica_full        this replica has no room; another one is asked
+|  |- Draining                      503  draining            this replica stops; its images go on in another one
+|  `- DeviceLost                    503  device_lost         this replica's device is broken; it exits
 |- ReviewFailed                     503  review_failed       the safety checker did not answer: the image is withheld
 |- ContentRefused                   422  content_refused     the safety checker flagged the image
 `- GenerationFailed                 500  generation_failed   this one image failed; its neighbours are not affected
+   `- Poisoned                      500  poisoned            this image ended the replicas that drew it alone
 """
 
 from collections.abc import Mapping
@@ -175,6 +179,24 @@ class NotReady(DarkroomError):
     code = "not_ready"
 
 
+class ReplicaFull(NotReady):
+    """This replica has no room for the request now. Callers never see it: the ingress waits, or asks another one."""
+
+    code = "replica_full"
+
+
+class Draining(NotReady):
+    """This replica is about to stop. Its images go on in another one, from the resume point that came before this."""
+
+    code = "draining"
+
+
+class DeviceLost(NotReady):
+    """This replica's device is broken for good. The replica exits; its images go on in another one."""
+
+    code = "device_lost"
+
+
 class ReviewFailed(DarkroomError):
     """The safety checker did not review the image, so it is withheld. The message says why."""
 
@@ -193,6 +215,12 @@ class GenerationFailed(DarkroomError):
     """This image could not be generated. The message says why."""
 
     code = "generation_failed"
+
+
+class Poisoned(GenerationFailed):
+    """Every replica that drew this image alone died of it, so no other one is asked."""
+
+    code = "poisoned"
 
 
 def shorten(value: object, limit: int = 80) -> object:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-Size = tuple[int, int]
-"""Latent height and width."""
+from serve_app.requests.step_curve import Size
 
 PATIENCE = (3.0, 5.0, 8.0, 13.0)
 """A deadline allows an image this many times the seconds that it takes alone."""

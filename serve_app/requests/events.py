@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serve_app.requests.image_files import MEDIA_TYPES, ImageFormat
+from serve_app.requests.step_curve import StepCurve
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,23 @@ class MemoryUse:
     gpu_used: int = 0
     gpu_total: int = 0
     gpu_reserved: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaLoad:
+    """What one replica has to do, told to each ingress with every heartbeat.
+
+    `images` are in flight here, of all callers. `work_s` is the device time that they still take, in seconds.
+    `step_age_s` is how long the running step has run, 0 where none runs; at `step_limit_s` it counts as hung.
+    `curve` is what a step takes, `slowdown` how many times as long as the curve recent steps took.
+    """
+
+    images: int = 0
+    work_s: float = 0.0
+    step_age_s: float = 0.0
+    step_limit_s: float = 10.0
+    curve: StepCurve
+    slowdown: float = 1.0
 
 
 Event = Queued | Progress | GeneratedImage

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from serve_app.engine.scheduler import PATIENCE, DeadlineOrder, Size
-from serve_app.engine.step_latency import StepCurve, time_doublings
+from serve_app.engine.step_latency import time_doublings
+from serve_app.requests.step_curve import StepCurve
 
 
 @dataclass(frozen=True, eq=False)
