@@ -11,11 +11,16 @@ from serve_app.config import EngineConfig
 from serve_app.engine.device_time import DeviceTime
 from serve_app.engine.image_future import run_guarded
 from serve_app.engine.init_latents import initial_state
+from serve_app.engine.load_meter import LoadMeter, StepShape
+from serve_app.engine.open_images import OpenImages
 from serve_app.engine.passes import Pass
 from serve_app.engine.prompt_cache import PromptCache
+from serve_app.engine.running_work import RunningWork
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.step import step
-from serve_app.engine.trajectory import Inbox, Jobs, PreviewJob, Trajectory
+from serve_app.engine.thread_queues import Inbox, Jobs, PreviewJob
+from serve_app.engine.trajectory import Trajectory
+from serve_app.errors import Draining
 from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.model_family import Conditioning, ModelFamily, Prompt
 from serve_app.requests.events import StepTime
@@ -54,6 +59,10 @@ class DenoiseLoop:
         cores: CPU cores for torch.
         inbox: passes to denoise.
         jobs: what the VAE worker does.
+        open_images: says when to hand over.
+        running: is told each step and each encoding.
+        meter: is told what each step takes.
+        device_time: is told each image's share of it.
     """
 
     def __init__(
@@ -66,6 +75,9 @@ class DenoiseLoop:
         cores: int,
         inbox: Inbox,
         jobs: Jobs,
+        open_images: OpenImages,
+        running: RunningWork,
+        meter: LoadMeter,
         device_time: DeviceTime,
     ) -> None:
         self._family = family
@@ -76,27 +88,32 @@ class DenoiseLoop:
         self._cores = cores
         self._inbox = inbox
         self._jobs = jobs
+        self._open = open_images
+        self._running = running
+        self._meter = meter
         self._device_time = device_time
         self._pending: list[Pass] = []
         self._trajectories: dict[Trajectory, None] = {}
         self._stopping = False
         self.counters = EngineCounters()
-        self.last_beat = time.monotonic()
 
     def run(self) -> None:
         """Denoise until the inbox has given None and no image is left."""
         claim_cores(self._family.device, self._cores)
         with torch.inference_mode():
             while not (self._stopping and not self._pending and not self._trajectories):
-                self.last_beat = time.monotonic()
                 self._empty_inbox()
+                if self._open.is_handing_over:
+                    self._hand_over()
                 self._drop_settled()
                 if self._pending:
                     first = self._pending[:MAX_PASSES_ENCODED_AT_ONCE]
-                    run_guarded("encoding the prompt", self._encode, first)
+                    with self._running.during_kind("encoding prompts", sum(len(one.prompts) for one in first)):
+                        run_guarded("encoding the prompt", self._encode, first)
                 plan = self._scheduler.plan()
                 if plan is not None:
-                    run_guarded("denoising", self._step, plan.rows)
+                    with self._running.during(self._meter.step_limit(shape_of(plan.rows))):
+                        run_guarded("denoising", self._step, plan.rows)
 
     def _empty_inbox(self) -> None:
         """Take all that is there; if there is nothing else to do, wait for it up to a second."""
@@ -111,6 +128,16 @@ class DenoiseLoop:
                 taken = self._inbox.get_nowait()
         except queue.Empty:
             return
+
+    def _hand_over(self) -> None:
+        """Tell each trajectory's resume point, then settle it. What has not begun has no point to tell."""
+        handed_over = Draining("the image goes on in another engine")
+        for row in list(self._trajectories):
+            if not row.future.done():
+                run_guarded("telling a resume point", self._tell_resume_point, [row])
+                row.fail(handed_over)
+        for pass_ in self._pending:
+            pass_.fail(handed_over)
 
     def _drop_settled(self) -> None:
         """Free the rows of images that failed, or whose caller has gone."""
@@ -148,11 +175,14 @@ class DenoiseLoop:
         began = time.monotonic()
         shares = [row.model_rows for row in rows]
         model_rows = sum(shares)
+        shape = shape_of(rows)
         step(self._family, rows, self._bucket)
         seconds = time.monotonic() - began
+        self._meter.note_step(shape, seconds)
         done = StepTime(began=began, seconds=seconds, rows=model_rows, images=len(rows))
         for row, share in zip(rows, shares, strict=True):
             row.note_step(done, share)
+            row.future.calls_left = row.calls_left
             if row.pass_.context.counts_device_time:
                 self._device_time.add(row.pass_.context.owner, seconds * share / model_rows)
         self.counters.step_seconds = seconds
@@ -174,15 +204,15 @@ class DenoiseLoop:
             self._jobs.put(PreviewJob(pass_=row.pass_, latents=row.denoised, progress=progress))
         else:
             row.pass_.tell(progress)
-        run_guarded("saving a resume point", self._save, [row])
-
-    def _save(self, rows: Sequence[Trajectory]) -> None:
-        """Tell the resume point of each row whose last one is `resume_interval_s` old."""
         now = time.monotonic()
+        if now - (row.saved_at or now) >= self._resume_interval:
+            row.saved_at = now
+            run_guarded("telling a resume point", self._tell_resume_point, [row])
+
+    def _tell_resume_point(self, rows: Sequence[Trajectory]) -> None:
         for row in rows:
             tell = row.pass_.callbacks.on_resume_point
-            if tell is not None and now - (row.saved_at or now) >= self._resume_interval:
-                row.saved_at = now
+            if tell is not None:
                 tell(row.resume_point())
 
     def _leave(self, row: Trajectory) -> None:
@@ -192,3 +222,9 @@ class DenoiseLoop:
 
     def _count_rows(self) -> None:
         self.counters.rows_in_flight = sum(row.model_rows for row in self._trajectories)
+
+
+def shape_of(rows: Sequence[Trajectory]) -> StepShape:
+    """The shape of a step of these rows, which have one size."""
+    prompts = [prompt for row in rows for prompt in (row.conditioning, row.unconditional) if prompt is not None]
+    return StepShape(rows[0].size, len(prompts), frozenset(prompt.num_tokens for prompt in prompts))

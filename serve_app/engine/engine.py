@@ -1,9 +1,7 @@
 """The engine: requests in, images out, many at once. A library: no Ray, no HTTP."""
 
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -15,22 +13,26 @@ from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
 from serve_app.engine.denoise_loop import DenoiseLoop, EngineCounters
 from serve_app.engine.device_time import DeviceTime
+from serve_app.engine.find_capabilities import find_capabilities
 from serve_app.engine.image_future import ImageFuture
+from serve_app.engine.load_meter import LoadMeter
 from serve_app.engine.memory_use import measure_memory
+from serve_app.engine.open_images import OpenImages
 from serve_app.engine.passes import Callbacks, Pass, is_planned_at_once, plan_passes, table_of
 from serve_app.engine.prompt_cache import PromptCache
+from serve_app.engine.running_work import RunningWork
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler
 from serve_app.engine.step_latency import measure_curve
-from serve_app.engine.trajectory import Inbox, Jobs, Trajectory
+from serve_app.engine.thread_queues import Inbox, Jobs
+from serve_app.engine.trajectory import Trajectory
 from serve_app.engine.vae_worker import VaeWorker
-from serve_app.errors import NotReady
+from serve_app.errors import Draining, NotReady
 from serve_app.models.cpu_threads import run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
 from serve_app.models.load_family import load_family
 from serve_app.models.model_family import ModelFamily
 from serve_app.models.preview_decoder import choose_preview_decoder
-from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import GeneratedImage, MemoryUse, Queued, ResumePoint
+from serve_app.requests.events import GeneratedImage, MemoryUse, Queued, ReplicaLoad, ResumePoint
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.resolve import resolve
@@ -53,13 +55,13 @@ class Engine:
         self.family = family
         self.config = config
         self._tables = SamplerTables(family.scheduler_config)
-        self.capabilities = self._find_capabilities()
+        self.capabilities = find_capabilities(family, config, self._tables)
         self.curve = run_apart(lambda: measure_curve(family, config))
         self._inbox, self._jobs = Inbox(), Jobs()
-        self._open: set[ImageFuture] = set()
+        self._open = OpenImages(family.autoencoder.scale_factor)
+        self._running = RunningWork(config.engine.stall_seconds)
+        self._meter = LoadMeter.configured(self.curve, config)
         self.device_time = DeviceTime()
-        self._settled = threading.Condition()
-        self._closed = False
         self._ended_thread = ""
         encode_batch = 1 if config.engine.deterministic else config.engine.encode_batch
         self._loop = DenoiseLoop(
@@ -70,6 +72,9 @@ class Engine:
             cores=torch_cores(config),
             inbox=self._inbox,
             jobs=self._jobs,
+            open_images=self._open,
+            running=self._running,
+            meter=self._meter,
             device_time=self.device_time,
         )
         worker = VaeWorker(
@@ -78,23 +83,12 @@ class Engine:
             preview_decoder=run_apart(lambda: choose_preview_decoder(family, config)),
             inbox=self._inbox,
             jobs=self._jobs,
+            open_images=self._open,
+            running=self._running,
         )
         self._decode_thread = self._start("decode", worker.run)
         worker.cores_claimed.wait()  # the last thread to claim cores should be the one with most: see `claim_cores`
         self._denoise_thread = self._start("denoise", self._loop.run)
-
-    def _find_capabilities(self) -> ModelCapabilities:
-        """What the checkpoint decides; defaults and limits are those of `requests/`."""
-        return ModelCapabilities(
-            family=type(self.family).__name__,
-            source=self.config.source,
-            native_size=self.config.native_size,
-            vae_scale_factor=self.family.autoencoder.scale_factor,
-            max_clip_skip=self.family.max_clip_skip,
-            samplers=run_apart(self._tables.followable_samplers),
-            loras=tuple(self.config.loras),
-            embeddings=tuple(self.config.embeddings),
-        )
 
     @classmethod
     def load(cls, config: ModelConfig, gpu_share: float = 1.0) -> Self:
@@ -133,7 +127,7 @@ class Engine:
         Raises:
             InvalidRequest: the sampler or the model cannot do it, see `plan_passes`.
             GenerationFailed: a LoRA's file cannot be read.
-            NotReady: the engine is closed.
+            NotReady: the engine is closed; Draining after `hand_over`.
         """
         plan = partial(
             plan_passes,
@@ -146,20 +140,14 @@ class Engine:
         )
         # A table that must be compiled, or a LoRA that must be read, is work for torch: see `run_apart`.
         pass_ = plan() if is_planned_at_once(request, self._tables) else run_apart(plan)
-        self._take(pass_)
-        pass_.future.add_done_callback(self._forget)
+        self._open.add(pass_, self._enqueue)
         return pass_.future
 
-    def _take(self, pass_: Pass) -> None:
-        """Under the lock of `close`: either the request is refused, or `close` waits for it."""
-        with self._settled:
-            if self._closed:
-                raise NotReady("the engine is closed")
-            self._open.add(pass_.future)
-            if pass_.needs_source:
-                self._jobs.put(pass_)
-            else:
-                self._inbox.put(pass_)
+    def _enqueue(self, pass_: Pass) -> None:
+        if pass_.needs_source:
+            self._jobs.put(pass_)
+        else:
+            self._inbox.put(pass_)
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""
@@ -183,21 +171,43 @@ class Engine:
         start_s = waiting / cap * calls * self.counters.step_seconds
         return Queued(position=-(-waiting // 2), estimated_start_s=start_s)
 
+    def replica_load(self) -> ReplicaLoad:
+        """What is in flight and how long it still takes. Cheap, from any thread, also while a step runs.
+
+        The running step is whatever the engine's threads do, not only denoising: see `RunningWork`.
+        """
+        step_age_s, step_limit_s = self._running.nearest_limit()
+        return ReplicaLoad(
+            images=len(self._open),
+            work_s=self._meter.work_s(self._open.calls_left()),
+            step_age_s=step_age_s,
+            step_limit_s=step_limit_s,
+            curve=self.curve,
+            slowdown=self._meter.slowdown,
+        )
+
+    def hand_over(self) -> None:
+        """Give up what is in flight, so that another engine goes on. Returns at once; from any thread.
+
+        After the step that runs now, each image in the batch tells its resume point, and its future settles with
+        Draining. So do those that still wait, without a point. What is with the VAE for its file is finished.
+        """
+        self._open.hand_over(Draining("the engine hands its images over"))
+
     def check_health(self) -> None:
         """Raise NotReady where a thread has died or the loop hangs; touch the GPU, which raises if it is lost."""
         if self._ended_thread:
             raise NotReady(f"the engine's {self._ended_thread} thread has ended")
-        silent = time.monotonic() - self._loop.last_beat
-        if silent > self.config.engine.stall_seconds:
-            raise NotReady(f"the engine has not moved for {silent:.0f} s")
+        age = self._running.oldest_s()
+        if age > self.config.engine.stall_seconds:
+            raise NotReady(f"the engine has not moved for {age:.0f} s")
         if self.family.device.type == "cuda":
             torch.zeros(1, device=self.family.device).item()
 
     def close(self) -> None:
         """Take no more requests, finish those that were taken, stop the threads."""
-        with self._settled:
-            self._closed = True
-            self._settled.wait_for(lambda: not self._open)
+        self._open.refuse(NotReady("the engine is closed"))
+        self._open.wait()
         self._inbox.put(None)
         self._denoise_thread.join()
         self._jobs.put(None)
@@ -221,15 +231,5 @@ class Engine:
         try:
             run()
         finally:
-            with self._settled:
-                self._closed = True
-                self._ended_thread = self._ended_thread or name
-                left = list(self._open)
-            for future in left:
-                future.settle(NotReady(f"the engine's {name} thread has ended"))
-
-    def _forget(self, future: Future[GeneratedImage]) -> None:
-        """`close` waits until no future is open."""
-        with self._settled:
-            self._open -= {future}
-            self._settled.notify_all()
+            self._ended_thread = self._ended_thread or name
+            self._open.end(NotReady(f"the engine's {name} thread has ended"))

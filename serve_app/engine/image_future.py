@@ -16,11 +16,12 @@ class ImageFuture(Future[GeneratedImage]):
     """An image to come.
 
     `cancel()` frees its rows before the next step, and there is no image. `interrupt()` makes the next step the last.
-    `request_preview()` has the next step rendered.
+    `request_preview()` has the next step rendered. `calls_left` are the model calls that it still takes, in all passes.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.calls_left = 0
         self._interrupted = False
         self._settled = False
         self._lock = threading.Lock()

@@ -68,10 +68,20 @@ class Pass:
         return self.request.init is not None and self.pass_index == 0
 
     @property
+    def num_pixels(self) -> int:
+        """Of the image that this pass makes."""
+        return self.request.width * self.request.height
+
+    @property
     def total_calls(self) -> int:
         """Model calls of all passes."""
         following = self.following.table.num_model_calls if self.following else 0
         return self.calls_before + self.table.num_model_calls + following
+
+    @property
+    def calls_left(self) -> int:
+        """Those still to do, before the first step of this pass here."""
+        return self.total_calls - self.calls_before - (self.resume_from.step_index if self.resume_from else 0)
 
     def progress(self, step_index: int) -> Progress:
         """How far the whole request is after `step_index` of this pass's model calls."""

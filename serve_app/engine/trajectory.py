@@ -1,8 +1,6 @@
-"""An image being denoised: its sampler state, and what each step needs of it. Also the engine threads' queues."""
+"""An image being denoised: its sampler state, and what each step needs of it."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from queue import SimpleQueue
 
 import torch
 
@@ -12,7 +10,7 @@ from serve_app.engine.init_latents import InitialState
 from serve_app.engine.passes import Pass
 from serve_app.errors import DarkroomError, GenerationFailed
 from serve_app.models.model_family import Conditioning
-from serve_app.requests.events import Progress, ResumePoint, StepTime, Timings
+from serve_app.requests.events import ResumePoint, StepTime, Timings
 
 SHORT_PROMPT_TOKENS = 320
 """Prompts up to here always share a forward: four chunks of CLIP's."""
@@ -126,7 +124,7 @@ class Trajectory:
     @property
     def calls_left(self) -> int:
         """Those still to do."""
-        return self.calls - self.pass_.calls_before - self.step_index
+        return 0 if self.interrupted else self.calls - self.pass_.calls_before - self.step_index
 
     @property
     def model_rows(self) -> int:
@@ -220,31 +218,3 @@ def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
     padded[:, :known, :known] = steps[:, :, :known]
     padded[:, :known, STATE_SLOTS:] = steps[:, :, known:]
     return padded
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PreviewJob:
-    """A preview to make: the model's estimate of the clean latents (c, h, w), and the progress it goes with."""
-
-    pass_: Pass
-    latents: torch.Tensor
-    progress: Progress
-
-    @property
-    def future(self) -> ImageFuture:
-        """The caller's."""
-        return self.pass_.future
-
-    def fail(self, error: DarkroomError) -> None:
-        """The image does not depend on its previews: tell the progress without one."""
-        self.pass_.tell(self.progress)
-
-
-Job = Pass | Trajectory | PreviewJob
-"""What the VAE worker does: encode a pass's init image, decode a finished trajectory, make a preview."""
-
-Jobs = SimpleQueue[Job | None]
-"""To the VAE worker. None ends its thread."""
-
-Inbox = SimpleQueue[Pass | None]
-"""To the denoise loop: passes whose prompts are to be encoded. None ends its thread."""

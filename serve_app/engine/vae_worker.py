@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +16,19 @@ from serve_app.config import EngineConfig
 from serve_app.engine.hires import enlarge_latents, enlarge_pixels
 from serve_app.engine.image_future import run_guarded
 from serve_app.engine.init_latents import encode_source
+from serve_app.engine.open_images import OpenImages
 from serve_app.engine.passes import Pass
-from serve_app.engine.trajectory import Inbox, Job, Jobs, PreviewJob, Trajectory
+from serve_app.engine.running_work import RunningWork
+from serve_app.engine.thread_queues import Inbox, Job, Jobs, PreviewJob
+from serve_app.engine.trajectory import Trajectory
+from serve_app.errors import Draining
 from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.model_family import ModelFamily
 from serve_app.models.preview_decoder import PreviewDecoder
 from serve_app.requests.events import GeneratedImage
 from serve_app.requests.image_files import encode_image
+
+JobT = TypeVar("JobT", Trajectory, PreviewJob)
 
 
 class VaeWorker:
@@ -35,17 +43,30 @@ class VaeWorker:
         preview_decoder: makes the previews.
         inbox: what the denoise loop takes.
         jobs: what to do.
+        open_images: says when to hand over.
+        running: is told each job.
     """
 
     def __init__(
-        self, *, family: ModelFamily, config: EngineConfig, preview_decoder: PreviewDecoder, inbox: Inbox, jobs: Jobs
+        self,
+        *,
+        family: ModelFamily,
+        config: EngineConfig,
+        preview_decoder: PreviewDecoder,
+        inbox: Inbox,
+        jobs: Jobs,
+        open_images: OpenImages,
+        running: RunningWork,
     ) -> None:
         self._family = family
         self._rows = 1 if config.deterministic else config.decode_batch
         self._preview_decoder = preview_decoder
         self._inbox = inbox
         self._jobs = jobs
-        self._put_back: list[Job | None] = []
+        self._waiting: deque[Job | None] = deque()
+        self._open = open_images
+        self._running = running
+        self._stall_seconds = config.stall_seconds
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
         self._stream = torch.cuda.Stream(family.device) if family.device.type == "cuda" else None
         self.cores_claimed = threading.Event()
@@ -59,18 +80,30 @@ class VaeWorker:
                 self._work([job for job in batch if not job.future.done()])
 
     def _next_batch(self) -> list[Job]:
-        """Wait for a job. A trajectory brings along those of its size that wait too, up to a decode batch."""
-        first = self._put_back.pop() if self._put_back else self._jobs.get()
+        """Wait for a job. A trajectory brings along those of its size right behind it, up to a decode batch."""
+        self._take_jobs()
+        first = self._waiting.popleft()
         if first is None:
             return []
         batch = [first]
-        while isinstance(first, Trajectory) and len(batch) < self._rows and not self._jobs.empty():
-            job = self._jobs.get()
+        while isinstance(first, Trajectory) and self._waiting and len(batch) < self._rows:
+            job = self._waiting[0]
             if not isinstance(job, Trajectory) or job.size != first.size:
-                self._put_back.append(job)
                 break
             batch.append(job)
+            self._waiting.popleft()
         return batch
+
+    def _take_jobs(self) -> None:
+        """Take all that is there, at least one. While handing over, what would go on denoising ends here."""
+        if not self._waiting:
+            self._waiting.append(self._jobs.get())
+        while not self._jobs.empty():
+            self._waiting.append(self._jobs.get())
+        if self._open.is_handing_over:
+            for job in self._waiting:
+                if isinstance(job, Pass) or (isinstance(job, Trajectory) and job.following is not None):
+                    job.fail(Draining("the image goes on in another engine"))
 
     def _work(self, batch: Sequence[Job]) -> None:
         """Do each job; the trajectories that are to be decoded, together."""
@@ -79,15 +112,19 @@ class VaeWorker:
         to_decode: list[Trajectory] = []
         for job in batch:
             if isinstance(job, Pass):
-                run_guarded("encoding the image", self._encode, [job])
+                with self._running.during_kind("encoding images", job.num_pixels):
+                    run_guarded("encoding the image", self._encode, [job])
             elif isinstance(job, PreviewJob):
-                run_guarded("making a preview", self._preview, [job])
+                with self._running.during_kind("making previews", job.pass_.num_pixels):
+                    run_guarded("making a preview", self._preview, [job])
             elif job.enlarges_latents:
-                run_guarded("enlarging the latents", self._enlarge, [job])
+                with self._running.during_kind("enlarging latents", job.pass_.num_pixels):
+                    run_guarded("enlarging the latents", self._enlarge, [job])
             else:
                 to_decode.append(job)
         if to_decode:
-            run_guarded("decoding", self._decode, to_decode)
+            with self._running.during_kind("decoding", sum(row.pass_.num_pixels for row in to_decode)):
+                run_guarded("decoding", self._decode, to_decode)
 
     def _encode(self, passes: Sequence[Pass]) -> None:
         """Give each pass its source."""
@@ -96,16 +133,16 @@ class VaeWorker:
             if pass_.request.init is None:
                 raise ValueError("there is no image to encode")
             source = encode_source(pass_.request.init, family.autoencoder, family.mask_channels > 0, family.device)
-            self._hand_over(replace(pass_, source=source))
+            self._send(replace(pass_, source=source))
 
     def _enlarge(self, rows: Sequence[Trajectory]) -> None:
         """Start each second pass from its first pass's latents."""
         factor = self._family.autoencoder.scale_factor
         for row in rows:
             if row.following is not None:
-                self._hand_over(enlarge_latents(row.following, row.final_latents(), factor, row.timings))
+                self._send(enlarge_latents(row.following, row.final_latents(), factor, row.timings))
 
-    def _hand_over(self, pass_: Pass) -> None:
+    def _send(self, pass_: Pass) -> None:
         """To the denoise loop, once this thread's stream has written the pass's tensors."""
         if self._stream is not None:
             self._stream.synchronize()
@@ -117,8 +154,16 @@ class VaeWorker:
         padding = latents[:1].expand(self._rows - len(rows), -1, -1, -1)
         images = self._family.autoencoder.decode(torch.cat([latents, padding]))
         for row, pixels in zip(rows, images[: len(rows)], strict=True):
-            finish = partial(self._finish, pixels=pixels.numpy())
-            self._compressors.submit(run_guarded, "writing the file", finish, [row])
+            self._compress("writing the file", partial(self._finish, pixels=pixels.numpy()), row)
+
+    def _compress(self, phase: str, work: Callable[[Sequence[JobT]], None], job: JobT) -> None:
+        """Have a thread of the pool do the rest of a job. The device is not needed for it."""
+
+        def run() -> None:
+            with self._running.during(self._stall_seconds):
+                run_guarded(phase, work, [job])
+
+        self._compressors.submit(run)
 
     def _finish(self, rows: Sequence[Trajectory], pixels: np.ndarray) -> None:
         """Turn pixels (h, w, 3) uint8 into the second pass's init image, or else into the file."""
@@ -142,7 +187,7 @@ class VaeWorker:
     def _preview(self, previews: Sequence[PreviewJob]) -> None:
         for preview in previews:
             show = partial(self._show, pixels=self._preview_decoder.decode(preview.latents))
-            self._compressors.submit(run_guarded, "making a preview", show, [preview])
+            self._compress("making a preview", show, preview)
 
     def _show(self, previews: Sequence[PreviewJob], pixels: np.ndarray) -> None:
         """Tell the progress with the preview, a file in the format and size of the image, without its metadata."""
