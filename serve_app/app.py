@@ -5,10 +5,12 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 
 from serve_app.config import AppConfig, Placement
 from serve_app.config.names import INGRESS, SAFETY, deployment_of
 from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.pinned_router import PinnedRouter
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.safety_replica import SafetyReplica
 
@@ -17,16 +19,16 @@ STOP_OPTIONS: Mapping[str, Any] = {"graceful_shutdown_wait_loop_s": 0.25}
 MODEL_OPTIONS: Mapping[str, Any] = {
     **STOP_OPTIONS,
     "num_replicas": 1,
-    "max_ongoing_requests": 16,
-    "max_queued_requests": 100,
+    "max_ongoing_requests": 1000,
+    "max_queued_requests": -1,
+    "request_router_config": RequestRouterConfig(request_router_class=PinnedRouter),
     "graceful_shutdown_timeout_s": 120,
     "health_check_period_s": 10,
     "health_check_timeout_s": 30,
 }
 """Serve's options of a model's deployment, where the config file gives none.
 
-`max_ongoing_requests` is about two batches, so that the backlog stays in the router, where new replicas can take it.
-What waits there beyond `max_queued_requests` is answered with 429.
+The ingress has the queue, and gives a replica only what that can use: Serve's own limits are a fuse far above that.
 """
 
 

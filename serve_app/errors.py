@@ -159,17 +159,29 @@ class BodyTooLarge(DarkroomError):
 
 
 class Overloaded(DarkroomError):
-    """The queue is full. `retry_after_s` becomes the Retry-After header."""
+    """There is too much work. `retry_after_s` becomes the Retry-After header.
+
+    The estimates, in seconds, are those of the request that is refused; None where there are none.
+    """
 
     status = 429
     code = "overloaded"
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(retry_after_s)
+    def __init__(
+        self,
+        retry_after_s: int,
+        reason: str = "the queue is full",
+        estimated_start_s: float | None = None,
+        estimated_finish_s: float | None = None,
+    ) -> None:
+        super().__init__(retry_after_s, reason, estimated_start_s, estimated_finish_s)
         self.retry_after_s = retry_after_s
+        self.reason = reason
+        self.estimated_start_s = estimated_start_s
+        self.estimated_finish_s = estimated_finish_s
 
     def __str__(self) -> str:
-        return f"the queue is full, try again in {self.retry_after_s} s"
+        return f"{self.reason}, try again in {self.retry_after_s} s"
 
 
 class NotReady(DarkroomError):

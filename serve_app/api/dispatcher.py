@@ -15,11 +15,11 @@ from serve_app.api.key_file import KeyFile
 from serve_app.api.keys import Caller
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.result_store import ResultStore
-from serve_app.api.service import Service
+from serve_app.api.service import Events, Service
 from serve_app.api.usage import Admission, Usage
 from serve_app.api.worker_pool import WorkerPool
 from serve_app.config import IngressConfig
-from serve_app.errors import Cancelled, GenerationFailed, UnknownName
+from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage
 from serve_app.requests.params import GenerationParams
@@ -48,6 +48,7 @@ class Dispatcher:
     async def admission(self, request: Request) -> AsyncIterator[Admission]:
         """FastAPI's dependency of routes that cost something: an empty admission, ended once the response is sent."""
         admission = Admission(caller_of(request.scope), self._usage, self.model_name, self._max_images)
+        admission.read_headers(request.headers)
         try:
             yield admission
         finally:
@@ -79,7 +80,9 @@ class Dispatcher:
             InvalidRequest: names the field, its value and what is allowed.
         """
         name = self.model_name(params.model)
+        admission.read_params(params)
         capabilities = await self.service.capabilities(name)
+        await self.service.check_room(name, params, with_admission(CallerContext(), admission))
         if params.image is None and params.mask is None:
             return decide(params, name, capabilities)
         return await self.workers.run(admission.caller.name, decide, params, name, capabilities)
@@ -95,10 +98,14 @@ class Dispatcher:
         await admission.admit(requests[0].model, len(requests))
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
-        context = with_caller(context or CallerContext(), caller)
+        try:
+            streams = self.service.submit(requests, with_admission(context or CallerContext(), admission))
+        except DarkroomError:
+            await admission.end()
+            raise
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None
-        images = [asyncio.create_task(self._feed(index, one, context, events)) for index, one in enumerate(requests)]
+        images = [asyncio.create_task(feed(index, stream, events)) for index, stream in enumerate(streams)]
         for image in images:
             image.add_done_callback(events.put_nowait)
         try:
@@ -117,25 +124,20 @@ class Dispatcher:
             for image in images:
                 image.cancel()
             await asyncio.gather(*images, return_exceptions=True)
+            await asyncio.gather(*(stream.aclose() for stream in streams), return_exceptions=True)
             await admission.end()
         if stopped is not None:
             raise stopped
 
-    async def _feed(
-        self,
-        index: int,
-        request: GenerationRequest,
-        context: CallerContext,
-        events: "asyncio.Queue[NumberedEvent | asyncio.Task[None]]",
-    ) -> None:
-        """Put one image's events into the queue; raises what its stream raises."""
-        done = False
-        async with aclosing(self.service.generate(request, context)) as stream:
-            async for event in stream:
-                done = done or isinstance(event, GeneratedImage)
-                await events.put((index, event))
-        if not done:
-            raise GenerationFailed("the model ended its response without an image")
+
+async def feed(index: int, stream: Events, events: "asyncio.Queue[NumberedEvent | asyncio.Task[None]]") -> None:
+    """Put one image's events into the queue; raises what its stream raises."""
+    done = False
+    async for event in stream:
+        done = done or isinstance(event, GeneratedImage)
+        await events.put((index, event))
+    if not done:
+        raise GenerationFailed("the model ended its response without an image")
 
 
 def decide(params: GenerationParams, name: str, capabilities: ModelCapabilities) -> list[GenerationRequest]:
@@ -167,12 +169,14 @@ async def collect_all_images(events: AsyncGenerator[NumberedEvent, None], expect
     return list(found.values())
 
 
-def with_caller(context: CallerContext, caller: Caller) -> CallerContext:
-    """The context with what follows from who asks, and with the current trace."""
+def with_admission(context: CallerContext, admission: Admission) -> CallerContext:
+    """The context with what follows from who asks and how urgent it is, and with the current trace."""
+    caller = admission.caller
     return replace(
         context,
         owner=caller.name,
-        priority=caller.priority,
+        is_batch="batch" in (caller.priority, admission.priority),
+        deadline_s=admission.deadline_s,
         counts_device_time=caller.daily_device_seconds is not None,
         traceparent=current_traceparent(),
     )

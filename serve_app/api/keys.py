@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from serve_app.config import CallerLimits
 from serve_app.errors import ConfigError, Unauthorized
-from serve_app.requests.params import limit_of
+from serve_app.requests.params import Priority, limit_of
 
 
 class Caller(CallerLimits):
@@ -21,7 +21,7 @@ class Caller(CallerLimits):
 
     name: str = ""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    priority: int = 0
+    priority: Priority = "interactive"
 
     @property
     def limits(self) -> CallerLimits:

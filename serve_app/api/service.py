@@ -3,13 +3,24 @@
 The ingress deployment implements it over Ray; tests implement it without a model.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, MemoryUse, Progress, Queued
+from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
+
+
+class Events(Protocol):
+    """The events of one image, a GeneratedImage last; raises a DarkroomError."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def aclose(self) -> None:
+        """Free all that the image holds. It ends the work, also where nobody has begun to read."""
+        ...
 
 
 class Service(Protocol):
@@ -28,8 +39,16 @@ class Service(Protocol):
         """What is known of each model so far, without waiting. A model at zero replicas is as it was last."""
         ...
 
-    def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
-        """The events of one request, a GeneratedImage last; raises a DarkroomError. Closing the iterator cancels."""
+    async def check_room(self, model: str, params: GenerationParams, context: CallerContext) -> None:
+        """Refuse what could not be done by its deadline, before its images are decoded. Raises Overloaded."""
+        ...
+
+    def submit(self, requests: Sequence[GenerationRequest], context: CallerContext) -> Sequence[Events]:
+        """Accept all images of a request, or none. The events of each, which must be closed in the end.
+
+        Raises:
+            Overloaded: the queue is full, or they would not be done by their deadline.
+        """
         ...
 
     async def cancel(self, task: str, owner: str) -> int:

@@ -1,13 +1,18 @@
 """Admission: the limits of a caller, held from before a request's images are decoded until its response is sent."""
 
 import secrets
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, get_args
 
 from serve_app.api.keys import Caller
 from serve_app.api.usage_ledger import Lease, UsageLedger
 from serve_app.errors import InvalidRequest, UnknownName
+from serve_app.requests.params import GenerationParams, Priority
 from serve_app.requests.sizes import check_range
+
+DEADLINE_HEADER = "X-Deadline-Ms"
+PRIORITY_HEADER = "X-Priority"
+MAX_DEADLINE_DIGITS = 12
 
 
 class Usage(Protocol):
@@ -64,6 +69,29 @@ class Admission:
         self._max_images = max_images
         self._lease: Lease | None = None
         self._is_admitted = False
+        self.deadline_s: float | None = None
+        self.priority: Priority = "interactive"
+
+    def read_headers(self, headers: Mapping[str, str]) -> None:
+        """Take `X-Deadline-Ms` and `X-Priority`, which every API has. Raises InvalidRequest."""
+        deadline, priority = headers.get(DEADLINE_HEADER), headers.get(PRIORITY_HEADER)
+        if deadline is not None:
+            if not (
+                deadline.isascii() and deadline.isdigit() and 0 < len(deadline) <= MAX_DEADLINE_DIGITS and int(deadline)
+            ):
+                raise InvalidRequest(DEADLINE_HEADER, deadline, "must be a whole number of milliseconds, 1 or more")
+            self.deadline_s = int(deadline) / 1000
+        if priority is not None:
+            if priority not in get_args(Priority):
+                raise UnknownName(PRIORITY_HEADER, priority, f"must be one of {', '.join(get_args(Priority))}")
+            self.priority = "batch" if priority == "batch" else "interactive"
+
+    def read_params(self, params: GenerationParams) -> None:
+        """Take what the body says, where that is more than the headers say."""
+        if params.deadline_ms is not None:
+            self.deadline_s = params.deadline_ms / 1000
+        if params.priority == "batch":
+            self.priority = params.priority
 
     async def admit(self, model: str | None, images: int) -> None:
         """Count a request for `images` images of a model. Only the first call counts: it comes before costly work.

@@ -29,7 +29,13 @@ class ModelSettings(Strict):
         Field(description="For flagged images: flag tells it in a header, blur also blurs, refuse gives an error."),
     ] = "off"
     ai_mark: Annotated[bool, Field(description="Write IPTC's mark for AI-made images into every file.")] = True
-    retry_after_s: Annotated[Positive, Field(description="The Retry-After of a 429 for a full queue, seconds.")] = 5
+    max_waiting: Annotated[
+        Positive, Field(description="The most images that wait at an ingress replica. More are answered with 429.")
+    ] = 100
+    deadline_s: Annotated[
+        Seconds,
+        Field(description="An image that would take longer, its wait included, is refused with 429, seconds."),
+    ] = 600.0
 
 
 class PresetConfig(GenerationParams):

@@ -1,31 +1,32 @@
 """The front of the graph: HTTP in, one hop to the model's replicas, events back."""
 
 import asyncio
-import logging
+import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from itertools import chain
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.result_store import ResultStore
 from serve_app.config import EdgeSettings, IngressConfig, TracingConfig, UsageConfig
-from serve_app.config.names import INGRESS
+from serve_app.config.names import INGRESS, deployment_of
 from serve_app.config.proxy_variable import warn_unguarded_proxy
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
 from serve_app.deployments.current_app import CurrentApp
+from serve_app.deployments.event_stream import EventStream
+from serve_app.deployments.image_run import ImageRun
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
+from serve_app.deployments.peers import Peers
 from serve_app.deployments.published_settings import SettingsPublisher
 from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
@@ -33,17 +34,17 @@ from serve_app.deployments.results_in_use import ResultsInUse
 from serve_app.deployments.safety_review import SafetyReview
 from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.deployments.spans import start_tracing
+from serve_app.deployments.task_calls import Place, TaskCalls
 from serve_app.deployments.tasks import least_advanced
 from serve_app.deployments.usage_actor import connect_usage
-from serve_app.errors import ConfigError, DarkroomError, GenerationFailed, NotReady, Overloaded
+from serve_app.errors import ConfigError
 from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, ResumePoint
+from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued
+from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.work import estimate_work
 
-ATTEMPTS = 3
 REUSE_SECONDS = 5.0  # for so long, requests are resolved without asking the cache again
-
-log = logging.getLogger("darkroom.ingress")
 
 
 @serve.ingress()
@@ -79,7 +80,9 @@ class Ingress:
         self._reused: dict[str, ModelCapabilities] = {}
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
-        self._queues = {name: ModelQueue(handle.options(stream=True)) for name, handle in replicas.items()}
+        name = f"{INGRESS}#{uuid.uuid4().hex[:8]}"
+        self._queues = {model: ModelQueue(handle.options(stream=True), name) for model, handle in replicas.items()}
+        self._tasks = TaskCalls(self._queues, Peers())
         self._readiness = Readiness(self._live, self._capabilities, replicas)
 
     def __serve_build_asgi_app__(self) -> CurrentApp:
@@ -107,6 +110,10 @@ class Ingress:
         self.config = config
         self._safety = SafetyReview(self._checker, config)
         self._reused.clear()
+        for name, queue in self._queues.items():
+            queue.settings = config.settings_of(name)
+            queue.fleet.follow(deployment_of(name))
+        self._tasks.start()
         self._readiness.announce()
 
     def _create_app(self, config: IngressConfig) -> tuple[ResultStore, FastAPI]:
@@ -148,69 +155,52 @@ class Ingress:
         settings = self.config.settings_of(model)
         return capabilities.with_settings(settings.defaults, settings.limits, settings.ai_mark)
 
-    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
-        """The events of one request, as far as the model's safety policy lets them out."""
+    def submit(self, requests: Sequence[GenerationRequest], context: CallerContext) -> list[EventStream]:
+        """See `Service`."""
+        model = requests[0].model
+        context = self._safety.without_previews(model, context)
+        scale = self._capabilities.known[model].vae_scale_factor
+        queue = self._queues[model]
+        return [
+            EventStream(self._show(run), partial(queue.remove, run)) for run in queue.admit(requests, context, scale)
+        ]
+
+    async def check_room(self, model: str, params: GenerationParams, context: CallerContext) -> None:
+        """See `Service`."""
+        self._queues[model].check(params.num_images, estimate_work(params, await self.capabilities(model)), context)
+
+    async def _show(self, run: ImageRun) -> AsyncGenerator[Event, None]:
+        """The events of one image, as far as the model's safety policy lets them out."""
         image: GeneratedImage | None = None
-        context = self._safety.without_previews(request.model, context)
-        async with aclosing(self._run(request, context)) as events:
+        async with aclosing(run.events()) as events:
             async for event in events:
                 if isinstance(event, GeneratedImage):
                     image = event
                 else:
-                    yield self._safety.hide_preview(request.model, event)
+                    yield self._safety.hide_preview(run.request.model, event)
         if image is not None:  # its replica is free by now: a slow review keeps no model waiting
-            yield await self._safety.review(request, image)
-
-    async def _run(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
-        """The replica's events. Where a replica dies, another goes on from the last resume point.
-
-        The same request gives the same image wherever it runs, so the caller notices the delay only.
-        """
-        saved: ResumePoint | None = None
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with aclosing(self._queues[request.model].generate(request, context, saved)) as events:
-                    async for event in events:
-                        if isinstance(event, ResumePoint):
-                            saved = event
-                            continue
-                        yield event
-                        if isinstance(event, GeneratedImage):
-                            return
-            except BackPressureError as error:
-                raise Overloaded(self.config.settings_of(request.model).retry_after_s) from error
-            except DeploymentUnavailableError as error:
-                raise NotReady(f"model {request.model} has no replica that works") from error
-            except RayActorError as error:
-                if attempt == ATTEMPTS:
-                    raise GenerationFailed(f"{ATTEMPTS} replicas died while they generated this image") from error
-            except RayTaskError as error:
-                raise _cause(error) from None
+            yield await self._safety.review(run.request, image)
 
     async def cancel(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return await self._stop("cancel", task, owner)
+        return await self._tasks.cancel(task, owner)
 
     async def interrupt(self, task: str, owner: str) -> int:
         """See `Service`."""
-        return await self._stop("interrupt", task, owner)
-
-    async def _stop(self, method: str, task: str, owner: str) -> int:
-        """Waiting requests leave their queue, running ones are told. Returns how many images that were."""
-        waiting = sum(queue.leave(task, owner) for queue in self._queues.values())
-        return waiting + sum(await self._ask(self.models, method, task, owner))
+        return await self._tasks.interrupt(task, owner)
 
     async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """See `Service`."""
-        waiting = [queue.position_of(entry) for queue in self._queues.values() for entry in queue.find(task, owner)]
-        running = await asyncio.gather(*(self._progress_in(model, task, owner, preview) for model in self.models))
-        return least_advanced([*waiting, *chain.from_iterable(running)])
+        found = await self._tasks.progress_of(task, owner, lambda model: preview and self._safety.shows_previews(model))
+        return least_advanced(self._safety.hide_preview(model, one) if model else one for model, one in found)
 
-    async def _progress_in(self, model: str, task: str, owner: str, preview: bool) -> list[Queued | Progress]:
-        """How far the task is on each replica of one model that runs it."""
-        shown = preview and self._safety.shows_previews(model)
-        answers = await self._ask([model], "progress_of", task, owner, shown)
-        return [self._safety.hide_preview(model, answer) for answer in answers if answer is not None]
+    def stop_here(self, task: str, owner: str, only_waiting: bool = False) -> int:
+        """See `TaskCalls`. Other ingress replicas call it."""
+        return self._tasks.stop_here(task, owner, only_waiting)
+
+    def find_here(self, task: str, owner: str) -> list[Place]:
+        """See `TaskCalls`. Other ingress replicas call it."""
+        return self._tasks.find_here(task, owner)
 
     async def memory(self) -> list[MemoryUse]:
         """See `Service`."""
@@ -233,13 +223,3 @@ class Ingress:
     async def config_errors(self) -> list[str]:
         """See `Service`."""
         return await self._readiness.find_config_errors()
-
-
-def _cause(error: RayTaskError) -> DarkroomError:
-    """The error as the replica raised it, where it is the caller's. Others name files, and are for the log."""
-    cause = error.cause
-    if isinstance(cause, DarkroomError) and not isinstance(cause, ConfigError):
-        return cause
-    # The text of an error that nobody expected may hold what was sent.
-    log.error("a replica failed: %s", cause if isinstance(cause, ConfigError) else type(cause).__name__)
-    return GenerationFailed(f"the model's replica failed ({type(cause).__name__}): the server's log says more")

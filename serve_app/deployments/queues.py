@@ -1,113 +1,220 @@
-"""Requests that no replica has taken yet: how many are ahead of each, how long that takes, and how to leave."""
+"""One model's requests at one ingress replica: what waits, what runs where, and how it goes on when a replica is lost."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any
 
-from serve_app.errors import Cancelled
-from serve_app.requests.events import GeneratedImage, Queued, ReplicaEvent, ResumePoint
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from serve_app.config import ModelSettings
+from serve_app.deployments.image_run import ImageRun
+from serve_app.deployments.lost_work import LostWork
+from serve_app.deployments.policies.admission import Estimate, WaitEstimator, check_deadline, check_room
+from serve_app.deployments.policies.assignment import assign
+from serve_app.deployments.policies.replica_choice import FULL_SECONDS, ReplicaView
+from serve_app.deployments.policies.waiting_queue import QueueEntry, WaitingQueue
+from serve_app.deployments.replica_fleet import ReplicaFleet
+from serve_app.errors import DarkroomError, NotReady
+from serve_app.requests.events import Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.step_curve import StepCurve
+from serve_app.requests.work import Work, batch_share, batched_seconds, solo_seconds, work_of
 
-BEAT_SECONDS = 0.5
-"""How often a waiting caller is told its position, if that has changed."""
-PAST_WEIGHT = 0.8
-"""The weight of the past in the mean time between two requests that are taken."""
-
-
-@dataclass(frozen=True, eq=False)
-class QueueEntry:
-    """One waiting request."""
-
-    task: str
-    owner: str
-    left: asyncio.Event = field(default_factory=asyncio.Event)
+UNKNOWN_CURVE = StepCurve(size=(64, 64), seconds={1: 0.0})
+"""Until a replica has told its own: nothing is known to take any time."""
 
 
 class ModelQueue:
-    """The queue for one model on one ingress replica. It makes the handle calls.
-
-    Requests from other ingress replicas are taken in between; the measured pace contains that.
+    """The queue of one model. It is the only one that calls the model's replicas to generate.
 
     Args:
-        replicas: the model's deployment handle, with `stream=True`.
+        handle: the model's deployment handle, with `stream=True`.
+        name: the name under which replicas know this ingress replica.
+        settings: how long the queue may be, and how long images may take.
         clock: seconds that never go back.
     """
 
-    def __init__(self, replicas: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self._replicas = replicas
+    def __init__(
+        self, handle: Any, name: str, settings: ModelSettings | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings or ModelSettings()
+        self._handle = handle
+        self._name = name
         self._clock = clock
-        self._entries: dict[QueueEntry, None] = {}
-        self._interval = 0.0
-        self._last_taken_at = 0.0
+        self._waiting = WaitingQueue(clock)
+        self._runs: dict[QueueEntry, ImageRun] = {}
+        self._estimator = WaitEstimator()
+        self._order: dict[QueueEntry, int] = {}
+        self._waking: asyncio.Task[None] | None = None
+        self._pumping: asyncio.Handle | None = None
+        self.fleet = ReplicaFleet(name, self.queued_s, on_change=self.pump_soon, on_end=self._lose)
 
-    async def generate(
-        self, request: GenerationRequest, context: CallerContext, resume_from: ResumePoint | None = None
-    ) -> AsyncGenerator[ReplicaEvent, None]:
-        """The events of one replica. Before them, the position in the queue whenever it has changed.
-
-        Closing the iterator stops the replica's work on the request.
+    def admit(
+        self, requests: Sequence[GenerationRequest], context: CallerContext, vae_scale_factor: int
+    ) -> list[ImageRun]:
+        """Let all images of a request wait, or none.
 
         Raises:
-            Cancelled: `leave` was called before a replica took the request.
+            Overloaded: the queue is full, or they would not be done by their deadline.
         """
-        response = self._replicas.generate.remote(request, context, resume_from)
-        entry = self._join(context)
-        first, left = asyncio.ensure_future(anext(response)), asyncio.ensure_future(entry.left.wait())
-        position: int | None = None
-        finished = False
-        try:
-            while not first.done() and not left.done():
-                await asyncio.wait([first, left], timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                queued = self.position_of(entry)
-                if not first.done() and not left.done() and queued.position != position:
-                    position = queued.position
-                    yield queued
-            if not first.done():
-                raise Cancelled("stopped by its owner")
-            taken = first.result()
-            self._take(entry)
-            yield taken
-            async for event in response:
-                finished = isinstance(event, GeneratedImage)
-                yield event
-        except (asyncio.CancelledError, GeneratorExit, Cancelled):
-            if not finished:
-                response.cancel()
-            raise
-        finally:
-            self._entries.pop(entry, None)
-            for waiting in (first, left):
-                waiting.cancel()
-            await asyncio.gather(first, left, return_exceptions=True)
+        estimate = self.check(len(requests), work_of(requests[0], vae_scale_factor), context)
+        runs = [self._new_run(request, context, vae_scale_factor, estimate.start_s) for request in requests]
+        for run in runs:
+            self._runs[run.entry] = run
+            self._waiting.join(run.entry)
+        self.pump_soon()
+        return runs
 
-    def position_of(self, entry: QueueEntry) -> Queued:
-        """How many requests are ahead, and in about how many seconds it is taken."""
-        ahead = list(self._entries).index(entry)
-        return Queued(ahead, (ahead + 1) * self._interval)
+    def check(self, images: int, work: Work, context: CallerContext) -> Estimate:
+        """When the first of `images` like this would start, and the last would be done. Raises Overloaded."""
+        now, views, slowdown = self._clock(), self.fleet.views, self.slowdown
+        batched_s, solo_s = batched_seconds(work, self.curve) * slowdown, solo_seconds(work, self.curve) * slowdown
+        ahead_s = self.queued_s()
+        check_room(len(self._waiting), images, self.settings.max_waiting, ahead_s / max(1, len(views)))
+        start_s = self._estimator.start_s(ahead_s, 0.0, views, now)
+        last_s = self._estimator.start_s(ahead_s + (images - 1) * batched_s, 0.0, views, now)
+        estimate = Estimate(start_s, last_s + solo_s)
+        check_deadline(estimate, context.deadline_s or self.settings.deadline_s)
+        return estimate
 
-    def find(self, task: str, owner: str) -> list[QueueEntry]:
-        """The waiting requests of an owner's task."""
-        return [entry for entry in self._entries if (entry.task, entry.owner) == (task, owner)]
+    def _new_run(
+        self, request: GenerationRequest, context: CallerContext, vae_scale_factor: int, start_s: float
+    ) -> ImageRun:
+        work = work_of(request, vae_scale_factor)
+        entry = QueueEntry(
+            task=context.task,
+            owner=context.owner,
+            cost_s=batched_seconds(work, self.curve) * self.slowdown,
+            is_batch=context.is_batch,
+            arrived=self._clock(),
+        )
+        return ImageRun(queue=self, request=request, context=context, work=work, entry=entry, estimated_start_s=start_s)
 
-    def leave(self, task: str, owner: str) -> int:
-        """Take an owner's task out of the queue. Returns how many images that were."""
-        found = [entry for entry in self.find(task, owner) if not entry.left.is_set()]
-        for entry in found:
-            entry.left.set()
-        return len(found)
+    @property
+    def curve(self) -> StepCurve:
+        """The step curve that a replica told last."""
+        return self.fleet.curve or UNKNOWN_CURVE
 
-    def _join(self, context: CallerContext) -> QueueEntry:
-        if not self._entries:
-            self._last_taken_at = self._clock()
-        entry = QueueEntry(context.task, context.owner)
-        self._entries[entry] = None
-        return entry
+    @property
+    def slowdown(self) -> float:
+        """How many times as long as by the curve steps take, where that is least."""
+        return min((view.load.slowdown for view in self.fleet.views if view.load is not None), default=1.0)
 
-    def _take(self, entry: QueueEntry) -> None:
-        """A replica has taken it: the time since the last one tells the pace."""
-        del self._entries[entry]
+    def queued_s(self) -> float:
+        """Seconds of device time that wait here."""
+        return sum(entry.cost_s for entry in self._waiting)
+
+    def call(self, run: ImageRun) -> Any:
+        """See `RunQueue`."""
+        assert run.given is not None
+        return self._handle.generate.remote(
+            run.request,
+            run.context,
+            run.saved,
+            ingress=self._name,
+            alone=run.given.alone,
+            target=run.given.view.unique_id,
+        )
+
+    def position_of(self, run: ImageRun) -> Queued:
+        """See `RunQueue`."""
+        position = self._order.get(run.entry, 0)
+        waited = self._clock() - run.entry.arrived
+        return Queued(position, max(0.0, run.estimated_start_s - waited))
+
+    def note_progress(self, run: ImageRun) -> None:
+        """See `RunQueue`."""
+        run.suspicion.note_progress()
+        if run.given is not None and run.given.view.alone is run.entry:
+            run.given.view.alone = None
+            self.pump_soon()
+
+    async def note_loss(self, run: ImageRun, lost: LostWork) -> None:
+        """See `RunQueue`."""
+        assert run.given is not None
+        view = run.given.view
+        if lost.reason == "full":
+            view.full_until = self._clock() + FULL_SECONDS
+        died = lost.ended_replica
+        if died is None:
+            died = not await self.fleet.is_alive(view)
+        if died:
+            self.fleet.end(view, lost.reason)
+
+    def give_back(self, run: ImageRun) -> None:
+        """See `RunQueue`."""
+        if run.given is not None:
+            run.given.view.give_back(run.entry)
+            run.given = None
+            self.pump_soon()
+
+    def come_back(self, run: ImageRun) -> None:
+        """See `RunQueue`."""
+        self._waiting.come_back(run.entry)
+        self.pump_soon()
+
+    def remove(self, run: ImageRun) -> None:
+        """See `RunQueue`. It may be called more than once."""
+        self.give_back(run)
+        self._waiting.leave(run.entry)
+        if self._runs.pop(run.entry, None) is not None:
+            self.pump_soon()
+
+    def find(self, task: str, owner: str, only_waiting: bool = False) -> list[ImageRun]:
+        """The images of an owner's task; with `only_waiting`, those that no replica has. Any thread may call it."""
+        return [
+            run
+            for run in list(self._runs.values())
+            if (run.entry.task, run.entry.owner) == (task, owner) and not (only_waiting and run.given)
+        ]
+
+    def pump_soon(self) -> None:
+        """Give replicas what they can use, once all that happens now has happened."""
+        if self._pumping is None:
+            self._pumping = asyncio.get_running_loop().call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Give replicas what they can use."""
+        self._pumping = None
         now = self._clock()
-        passed, self._last_taken_at = now - self._last_taken_at, now
-        self._interval = PAST_WEIGHT * self._interval + (1 - PAST_WEIGHT) * passed if self._interval else passed
+        ordered = self._waiting.ordered()
+        for entry, given in assign(ordered, self.fleet.views, self._share, self._is_suspect, now):
+            self._waiting.take(entry)
+            run = self._runs[entry]
+            if not entry.is_resumed:
+                self._estimator.note(run.estimated_start_s, now - entry.arrived)
+            run.assign(given)
+        self._order = {entry: place for place, entry in enumerate(one for one in ordered if one in self._waiting)}
+        if self._waiting and not self.fleet.views and (self._waking is None or self._waking.done()):
+            # Serve cancels the calls that were made for a request when its caller hangs up: this is nobody's.
+            self._waking = asyncio.create_task(self._wake(), context=Context())
+
+    def _share(self, entry: QueueEntry, view: ReplicaView) -> float:
+        return batch_share(self._runs[entry].work, view.load.curve) if view.load is not None else 0.0
+
+    def _is_suspect(self, entry: QueueEntry) -> bool:
+        return self._runs[entry].suspicion.is_suspect
+
+    async def _wake(self) -> None:
+        """One call that waits at Serve's router starts a replica where there is none."""
+        try:
+            await self._handle.options(stream=False).capabilities.remote()
+        except (RayError, RayServeException) as error:
+            self._fail_waiting(NotReady(f"the model has no replica that works ({type(error).__name__})"))
+
+    def _fail_waiting(self, error: DarkroomError) -> None:
+        if not self.fleet.views:
+            for entry in self._waiting:
+                self._runs[entry].abort(error)
+
+    def _lose(self, view: ReplicaView, reason: str) -> None:
+        """A replica is dead: all that ran there goes on elsewhere."""
+        for entry in list(view.running):
+            run = self._runs[entry]
+            if not view.is_draining:
+                run.suspicion.note_death(run.given is not None and run.given.alone and view.alone is entry)
+            run.abort(LostWork(reason))
+        self.pump_soon()

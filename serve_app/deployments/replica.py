@@ -1,25 +1,30 @@
 """One model on its share of a GPU: an engine behind a Serve deployment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_app.config import ModelConfig, TracingConfig, UsageConfig
 from serve_app.config.names import deployment_of
+from serve_app.deployments import serve_state
+from serve_app.deployments.event_buffer import EventBuffer
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.load_engine import load_engine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
+from serve_app.deployments.stream_leases import Stream, StreamLeases
 from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.usage_actor import connect_usage
 from serve_app.deployments.usage_reporter import UsageReporter
-from serve_app.errors import Cancelled, ConfigError, NotReady
+from serve_app.errors import Cancelled, ConfigError, NotReady, ReplicaFull
 from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ResumePoint
+from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ReplicaLoad, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.work import batch_share, work_of
 
 if TYPE_CHECKING:
     from serve_app.engine.denoise_loop import EngineCounters
@@ -27,40 +32,8 @@ if TYPE_CHECKING:
     from serve_app.engine.image_future import ImageFuture
 
 
-EngineEvent = Progress | ResumePoint
-
-
-class EventBuffer:
-    """Coalesced: a slow reader gets the latest event of each kind, but every preview. Make it on the reader's loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._events: list[EngineEvent] = []
-        self._news = asyncio.Event()
-        self._closed = False
-
-    def put(self, event: EngineEvent) -> None:
-        """Add an event, from any thread."""
-        with suppress(RuntimeError):  # the event loop is closed: nobody reads any more
-            self._loop.call_soon_threadsafe(self._add, event)
-
-    def close(self, _: object = None) -> None:
-        """End the reading, once what is here has been read."""
-        self._closed = True
-        self._news.set()
-
-    async def read(self) -> AsyncIterator[EngineEvent]:
-        """The events as they come, until the buffer is closed."""
-        while self._events or not self._closed:
-            if self._events:
-                yield self._events.pop(0)
-            else:
-                self._news.clear()
-                await self._news.wait()
-
-    def _add(self, event: EngineEvent) -> None:
-        self._events = [*(one for one in self._events if is_kept(one, event)), event]
-        self._news.set()
+ORPHAN_SECONDS = 0.5
+"""How often leases are looked at."""
 
 
 class ModelReplica:
@@ -76,6 +49,8 @@ class ModelReplica:
         self._loading = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
+        self._leases = StreamLeases()
+        self._orphan_watcher: asyncio.Task[None] | None = None
         self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name)
         self._usage = UsageReporter(connect_usage(usage), self._take_device_time) if usage is not None else None
@@ -93,6 +68,7 @@ class ModelReplica:
         except ConfigError as error:
             self._config.refuse(error)
             return
+        self._orphan_watcher = self._orphan_watcher or asyncio.create_task(self._end_orphans())
         if self._usage is not None:
             self._usage.start()
         if config == self._config.current:
@@ -138,21 +114,55 @@ class ModelReplica:
         return self._loaded
 
     async def generate(
-        self, request: GenerationRequest, context: CallerContext | None = None, resume_from: ResumePoint | None = None
+        self,
+        request: GenerationRequest,
+        context: CallerContext | None = None,
+        resume_from: ResumePoint | None = None,
+        *,
+        ingress: str = "",
+        alone: bool = False,
+        target: str | None = None,
     ) -> AsyncIterator[ReplicaEvent]:
-        """Queued, progress if asked, resume points, the image last. Closing the stream frees the request's rows.
+        """Queued at once, progress if asked, resume points, the image last. Closing the stream frees the request's rows.
 
-        With `resume_from`, an image that another replica had begun goes on.
+        Args:
+            request: what to draw.
+            context: who asks, and what they want to be told.
+            resume_from: an image that another replica had begun goes on from here.
+            ingress: who has to send heartbeats, or the stream ends; empty where nobody has to.
+            alone: nothing else may run here until the first resume point.
+            target: the replica that is meant, by its unique id.
+
+        Raises:
+            ReplicaFull: there is no room now, or another replica is meant.
+            Draining: this replica is about to stop.
+            DeviceLost: its device is broken.
         """
+        if target is not None and target != serve_state.find_unique_id():
+            raise ReplicaFull("the replica that was meant has gone")
         context = context or CallerContext()
+        stream = Stream(ingress, self._share_of(request), alone)
+        with self._leases.hold(stream):
+            yield Queued(0, 0.0)
+            async with aclosing(self._generate(request, context, resume_from, stream)) as events:
+                async for event in events:
+                    self._leases.note(stream, event)
+                    yield event
+
+    async def _generate(
+        self,
+        request: GenerationRequest,
+        context: CallerContext,
+        resume_from: ResumePoint | None,
+        stream: Stream,
+    ) -> AsyncGenerator[ReplicaEvent, None]:
         buffer = EventBuffer()
-        queued = self._engine.queue()
         future = await self._submit(request, context, buffer, resume_from)
+        stream.end = future.cancel
         image = asyncio.wrap_future(future)
         image.add_done_callback(buffer.close)
         try:
             with self._tasks.running(context, future) if context.task else nullcontext():
-                yield queued
                 async for event in buffer.read():
                     if context.task and isinstance(event, Progress):
                         self._tasks.note(context, future, event)
@@ -183,20 +193,39 @@ class ModelReplica:
                 if engine is self._engine:
                     raise
 
-    async def cancel(self, task: str, owner: str) -> int:
-        """Stop the images of `task` if they are `owner`'s. Returns how many that were."""
-        return self._tasks.cancel(task, owner)
+    def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
+        """An ingress replica is alive, and `queued_s` seconds of device time wait there. Returns what there is to do here."""
+        self._leases.renew(ingress, queued_s)
+        return replace(self._engine.load(), batches=self._leases.batches)
 
-    async def interrupt(self, task: str, owner: str) -> int:
+    def hand_over(self) -> None:
+        """Take nothing more, and after the current step end every stream with Draining, its resume point before it."""
+        self._leases.is_draining = True
+        self._engine.hand_over()
+
+    def interrupt(self, task: str, owner: str) -> int:
         """Let the images of `task` end with their next step if they are `owner`'s. Returns how many that are."""
         return self._tasks.interrupt(task, owner)
 
-    async def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
+    def progress_of(self, task: str, owner: str, preview: bool = False) -> Queued | Progress | None:
         """The latest progress of `task`; None where it does not run here or is not theirs.
 
         With `preview`, the next step renders one, which a later call gets.
         """
         return self._tasks.progress_of(task, owner, preview)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Seconds of device time: what is in flight here, and what waits at the ingress replicas."""
+        return {"work_s": self._engine.load().work_s, "queued_s": self._leases.queued_s}
+
+    def _share_of(self, request: GenerationRequest) -> float:
+        engine = self._engine
+        return batch_share(work_of(request, engine.capabilities.vae_scale_factor), engine.curve)
+
+    async def _end_orphans(self) -> None:
+        while True:
+            await asyncio.sleep(ORPHAN_SECONDS)
+            self._leases.end_orphans()
 
     async def memory(self) -> MemoryUse:
         """What this replica holds."""
@@ -240,9 +269,3 @@ async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":
 def _cancel_submitted(submitted: "asyncio.Future[ImageFuture]") -> None:
     if submitted.exception() is None:
         submitted.result().cancel()
-
-
-def is_kept(earlier: EngineEvent, later: EngineEvent) -> bool:
-    """Whether an event that is not read yet is still worth reading."""
-    shown = isinstance(earlier, Progress) and earlier.preview is not None
-    return shown or type(earlier) is not type(later)

@@ -32,6 +32,11 @@ def count_replicas() -> int:
     return max(1, serve.get_replica_context().world_size or 1)
 
 
+def find_unique_id() -> str:
+    """This replica's id, which no other replica of its deployment has, or had before."""
+    return serve.get_replica_context().replica_id.unique_id
+
+
 def is_first_replica() -> bool:
     """Whether this is the first replica of its deployment."""
     return serve.get_replica_context().rank.rank == 0

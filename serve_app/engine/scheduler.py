@@ -11,6 +11,9 @@ PATIENCE = (3.0, 5.0, 8.0, 13.0)
 """A deadline allows an image this many times the seconds that it takes alone."""
 
 
+BATCH_PATIENCE = 4.0
+
+
 class Row(Protocol):
     """An image in flight, as far as scheduling goes."""
 
@@ -30,8 +33,8 @@ class Row(Protocol):
         ...
 
     @property
-    def priority(self) -> int:
-        """Higher takes the next step first."""
+    def is_batch(self) -> bool:
+        """Whether it gives way to others: its deadlines are later."""
         ...
 
     @property
@@ -81,8 +84,8 @@ class DeadlineOrder(Generic[RowT]):
 
     A row's deadline is its arrival plus a multiple of the seconds it takes alone: the first multiple in `PATIENCE`
     that it can still meet. So a late row gives way to rows that can be on time. It does not give way for ever: the
-    last deadline is never extended, so in time no other row's is earlier. A higher priority goes before any deadline
-    and can starve lower ones.
+    last deadline is never extended, so in time no other row's is earlier. Rows of the class `batch` are allowed
+    `BATCH_PATIENCE` times as long.
 
     Args:
         cap: UNet rows worth batching in one forward of that size.
@@ -114,7 +117,7 @@ class DeadlineOrder(Generic[RowT]):
         if not self._rows:
             return None
         now = self._clock()
-        ranked = sorted(self._rows, key=lambda row: (-row.priority, self._deadline(row, now)))
+        ranked = sorted(self._rows, key=lambda row: self._deadline(row, now))
         group = ranked[0].group
         chosen: list[RowT] = []
         room = self._cap(ranked[0].size)
@@ -130,5 +133,6 @@ class DeadlineOrder(Generic[RowT]):
     def _deadline(self, row: RowT, now: float) -> float:
         call = self._seconds(row.size, row.model_rows)
         earliest = now + call * row.calls_left
-        deadlines = [row.arrived + factor * call * row.calls for factor in PATIENCE]
+        patience = BATCH_PATIENCE if row.is_batch else 1.0
+        deadlines = [row.arrived + factor * patience * call * row.calls for factor in PATIENCE]
         return next((deadline for deadline in deadlines if earliest <= deadline), deadlines[-1])

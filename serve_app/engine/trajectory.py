@@ -107,9 +107,9 @@ class Trajectory:
         return self.negative if sampling.guidance_start <= done < sampling.guidance_end else None
 
     @property
-    def priority(self) -> int:
-        """Higher goes first."""
-        return self.pass_.context.priority
+    def is_batch(self) -> bool:
+        """Whether it gives way to others."""
+        return self.pass_.context.is_batch
 
     @property
     def arrived(self) -> float:

@@ -108,6 +108,10 @@ def allow_null(schema: dict[str, Any]) -> None:
         schema["properties"][name] = {"anyOf": [entry, {"type": "null"}], "default": None, **kept}
 
 
+Priority = Literal["interactive", "batch"]
+"""The class of a request."""
+
+
 class GenerationParams(SamplingParams):
     """Request parameters as given. What is not given comes from the model's defaults.
 
@@ -143,6 +147,12 @@ class GenerationParams(SamplingParams):
     ] = None
     resize_mode: Annotated[ResizeMode, Field(description="How the image is brought to another size.")] = "stretch"
     hires: Annotated[HiresParams | None, Field(description="A second pass at a larger size.")] = None
+    priority: Annotated[
+        Priority, Field(description="batch requests wait while interactive ones do not, for a minute at most.")
+    ] = "interactive"
+    deadline_ms: Annotated[
+        int | None, Field(ge=1, description="Refuse the request at once if it would take longer, milliseconds.")
+    ] = None
     output_format: Annotated[str, Field(description="png, jpeg or webp.")] = "png"
     quality: Annotated[int, Field(ge=1, le=100, description="Quality of jpeg and webp.")] = 95
 

@@ -79,13 +79,15 @@ class CallerContext:
     """Who asks, and what they want to be told. None of it changes the image.
 
     `task` names the request for progress and cancellation; only `owner` may ask for either. `previews` is the number of
-    intermediate images, evenly spaced. A higher `priority` takes the next step first. With `counts_device_time` the
+    intermediate images, evenly spaced. `is_batch` requests give way to others. The image should be done within
+    `deadline_s` seconds; None leaves that to the model's settings. With `counts_device_time` the
     device's seconds are summed for the owner. With a `traceparent` (W3C Trace Context) each step's time is kept.
     """
 
     task: str = ""
     owner: str = ""
-    priority: int = 0
+    is_batch: bool = False
+    deadline_s: float | None = None
     progress: bool = False
     previews: int = 0
     counts_device_time: bool = False

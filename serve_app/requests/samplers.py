@@ -38,7 +38,7 @@ class Sampler:
     """A diffusers scheduler class with `options`, AUTOMATIC1111's `label` for it, and the schedules it can follow.
 
     `a1111_schedule` is what AUTOMATIC1111 uses where a request names no schedule. `aliases` are other names that
-    clients use.
+    clients use. `calls_per_step` are the model calls of a step: two for the samplers of second order.
     """
 
     label: str
@@ -47,6 +47,7 @@ class Sampler:
     options: Mapping[str, object] = field(default_factory=dict)
     a1111_schedule: str = "automatic"
     aliases: tuple[str, ...] = ()
+    calls_per_step: int = 1
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -69,9 +70,9 @@ SAMPLERS: Mapping[str, Sampler] = {
     "ddpm": Sampler("DDPM", "DDPMScheduler", _SPACINGS),
     "pndm": Sampler("PLMS", "PNDMScheduler", _SPACINGS, {"skip_prk_steps": True}, aliases=("plms",)),
     "lms": Sampler("LMS", "LMSDiscreteScheduler", _ALL),
-    "heun": Sampler("Heun", "HeunDiscreteScheduler", _ALL),
-    "dpm2": Sampler("DPM2", "KDPM2DiscreteScheduler", _ALL, {}, "karras", ("k_dpm_2",)),
-    "dpm2_a": Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler", _ALL, {}, "karras", ("k_dpm_2_a",)),
+    "heun": Sampler("Heun", "HeunDiscreteScheduler", _ALL, calls_per_step=2),
+    "dpm2": Sampler("DPM2", "KDPM2DiscreteScheduler", _ALL, {}, "karras", ("k_dpm_2",), 2),
+    "dpm2_a": Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler", _ALL, {}, "karras", ("k_dpm_2_a",), 2),
     "dpmpp_2m": Sampler("DPM++ 2M", _MULTISTEP, _ALL, _2M, "karras"),
     "dpmpp_2m_sde": Sampler("DPM++ 2M SDE", _MULTISTEP, _ALL, {**_SDE, "solver_order": 2}, "exponential"),
     "dpmpp_3m_sde": Sampler("DPM++ 3M SDE", _MULTISTEP, _ALL, {**_SDE, "solver_order": 3}, "exponential"),

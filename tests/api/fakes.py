@@ -1,7 +1,7 @@
 """An app over a service that draws nothing: what it was asked is kept, what it answers is set by the test."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from serve_app.errors import Cancelled, ConfigError
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import Event, GeneratedImage, MemoryUse, Progress, Queued, Timings
 from serve_app.requests.image_files import OutputSpec, encode_image
+from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 CONFIG = IngressConfig.model_validate(
@@ -44,6 +45,7 @@ class FakeService:
         self.requests: list[GenerationRequest] = []
         self.contexts: list[CallerContext] = []
         self.running: dict[tuple[str, str], Queued | Progress] = {}
+        self.checked: list[tuple[str, CallerContext]] = []
         self.cut: list[tuple[str, str]] = []
         self.stopped_seeds: set[int] = set()
         self.machines = [MemoryUse("a", 2, 100), MemoryUse("a", 3, 100)]
@@ -66,7 +68,15 @@ class FakeService:
     async def capabilities(self, model: str) -> ModelCapabilities:
         return self.known_capabilities()[model]
 
-    async def generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
+    async def check_room(self, model: str, params: GenerationParams, context: CallerContext) -> None:
+        self.checked.append((model, context))
+
+    def submit(
+        self, requests: Sequence[GenerationRequest], context: CallerContext
+    ) -> list[AsyncGenerator[Event, None]]:
+        return [self._generate(request, context) for request in requests]
+
+    async def _generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
         self.contexts.append(context)
         try:

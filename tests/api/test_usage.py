@@ -22,11 +22,11 @@ def keyed_app(folder: Path, **limits: Any) -> tuple[TestClient, FakeService]:
 
 
 def test_a_keys_models_and_priority_apply_to_its_requests(tmp_path: Path) -> None:
-    client, service = keyed_app(tmp_path, models=["emoji"], priority=3)
+    client, service = keyed_app(tmp_path, models=["emoji"], priority="batch")
     refused = client.post("/txt2img/", json={"prompt": "x", "model": "other"})
     assert (refused.status_code, refused.json()["error"]["field"]) == (422, "model")
     assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 200
-    assert (service.contexts[0].owner, service.contexts[0].priority) == ("bob", 3)
+    assert (service.contexts[0].owner, service.contexts[0].is_batch) == ("bob", True)
 
 
 def test_device_time_is_summed_only_for_callers_with_a_limit_of_it(tmp_path: Path) -> None:

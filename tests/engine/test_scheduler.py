@@ -14,7 +14,7 @@ class FakeRow:
     name: str
     size: Size = (8, 8)
     model_rows: int = 2
-    priority: int = 0
+    is_batch: bool = False
     arrived: float = 0.0
     calls: int = 10
     calls_left: int = 10
@@ -127,5 +127,5 @@ def test_measuring_stops_where_wider_gains_nothing() -> None:
     assert widths == [1, 1, 1, 2, 2, 2, 4, 4, 4]
 
 
-def test_a_higher_priority_takes_the_next_step_first() -> None:
-    assert names(order(4, FakeRow("a"), FakeRow("b"), FakeRow("c", priority=1))) == "ca"
+def test_the_class_batch_gives_way() -> None:
+    assert names(order(4, FakeRow("a", is_batch=True), FakeRow("b"), FakeRow("c"))) == "bc"

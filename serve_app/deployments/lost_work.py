@@ -1,0 +1,72 @@
+"""Which errors mean that a request should go on in another replica, and which are the caller's."""
+
+import logging
+
+from grpc import RpcError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import RayServeException
+
+from serve_app.errors import (
+    ConfigError,
+    DarkroomError,
+    DeviceLost,
+    Draining,
+    GenerationFailed,
+    NotReady,
+    ReplicaFull,
+)
+
+log = logging.getLogger("darkroom.ingress")
+
+
+class LostWork(Exception):
+    """A replica no longer draws the request. It goes on in another one, from its last resume point.
+
+    Args:
+        reason: one word, for metrics.
+        ended_replica: the replica died, or is of no use any more: what ran there is suspect. None where that is unknown.
+    """
+
+    def __init__(self, reason: str, ended_replica: bool | None = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.ended_replica = ended_replica
+
+
+STREAM_ERRORS = (RayError, RayServeException, RpcError)
+"""What reading a replica's stream raises."""
+
+
+def as_own_error(error: Exception) -> LostWork | DarkroomError:
+    """What an error of a replica's stream means for its request: LostWork, or the error that the caller gets."""
+    if isinstance(error, RayTaskError):
+        return _as_replica_error(error.cause)
+    match error:
+        case ActorUnavailableError() | TaskCancelledError() | RpcError():
+            return LostWork("connection_lost", ended_replica=None)
+        case ObjectLostError():
+            return LostWork("object_lost")
+        case RayServeException():
+            return LostWork("unavailable")
+        case _:
+            return LostWork("died", ended_replica=True)
+
+
+def _as_replica_error(error: object) -> LostWork | DarkroomError:
+    """What the replica raised, where it concerns the caller. Other errors name files, and are for the log."""
+    match error:
+        case ReplicaFull():
+            return LostWork("full")
+        case Draining():
+            return LostWork("draining")
+        case DeviceLost():
+            return LostWork("device_lost", ended_replica=True)
+        case NotReady():
+            return LostWork("stopped")
+        case DarkroomError() if not isinstance(error, ConfigError):
+            return error
+        case RayError() | RpcError():
+            return LostWork("unavailable")
+    # The text of an error that nobody expected may hold what was sent.
+    log.error("a replica failed: %s", error if isinstance(error, ConfigError) else type(error).__name__)
+    return GenerationFailed(f"the model's replica failed ({type(error).__name__}): the server's log says more")

@@ -1,0 +1,49 @@
+"""The other ingress replicas of this application."""
+
+import asyncio
+import time
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.util import list_named_actors
+
+from serve_app.deployments.replica_actor import SERVE_NAMESPACE, ReplicaActor
+
+ANSWER_SECONDS = 0.5
+KNOWN_SECONDS = 2.0
+
+
+class Peers:
+    """Asks every other ingress replica, each with a timeout of its own. None of it needs a slot."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._known_until = 0.0
+
+    async def ask(self, method: str, *args: Any) -> list[Any]:
+        """What a method of the ingress returns there. It must not wait. Who does not answer is left out."""
+        if time.monotonic() > self._known_until:
+            self._names = await asyncio.to_thread(find_peers)
+            self._known_until = time.monotonic() + KNOWN_SECONDS
+        answers = await asyncio.gather(*(ask_one(name, method, *args) for name in self._names), return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+async def ask_one(actor_name: str, method: str, *args: Any) -> Any:
+    """One ingress replica's answer. Raises TimeoutError, ValueError and RayError."""
+    async with asyncio.timeout(ANSWER_SECONDS):
+        actor = await ReplicaActor.find(actor_name)
+        return await actor.call(method, *args)
+
+
+def find_peers() -> list[str]:
+    """The actors of the other replicas of this replica's deployment. It blocks: call it in a thread."""
+    own = serve.get_replica_context().replica_id
+    prefix = own.to_full_id_str().removesuffix(own.unique_id)
+    try:
+        actors: Any = list_named_actors(all_namespaces=True)
+    except RayError:  # Ray's head is away
+        return []
+    names = [one["name"] for one in actors if one["namespace"] == SERVE_NAMESPACE]
+    return [name for name in names if name.startswith(prefix) and name != prefix + own.unique_id]

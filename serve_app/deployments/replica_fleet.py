@@ -1,0 +1,112 @@
+"""The replicas of one model, as one ingress replica sees them come and go."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from serve_app.deployments.policies.replica_choice import ReplicaView
+from serve_app.deployments.replica_actor import ReplicaActor
+from serve_app.deployments.replica_sets import REPLICA_SETS, ReplicaAddress
+from serve_app.deployments.replica_watch import ReplicaWatch
+from serve_app.requests.events import ReplicaLoad
+from serve_app.requests.step_curve import StepCurve
+
+
+class ReplicaFleet:
+    """Watches every replica that Serve routes to, and those that are about to stop until their images have ended.
+
+    Args:
+        ingress: the name under which replicas know this ingress replica.
+        queued_s: the seconds of device time that wait here for the model.
+        on_change: called when a replica may have room.
+        on_end: called with a view and a reason when a replica is dead.
+    """
+
+    def __init__(
+        self,
+        ingress: str,
+        queued_s: Callable[[], float],
+        on_change: Callable[[], None],
+        on_end: Callable[[ReplicaView, str], None],
+    ) -> None:
+        self.curve: StepCurve | None = None
+        self._ingress = ingress
+        self._queued_s = queued_s
+        self._on_change = on_change
+        self._on_end = on_end
+        self._watches: dict[str, ReplicaWatch] = {}
+        self._ended: set[str] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def follow(self, deployment: str) -> None:
+        """Follow the set of Serve's router. Call it on the event loop."""
+        loop = asyncio.get_running_loop()
+        REPLICA_SETS.follow(deployment, lambda found: call_on_loop(loop, partial(self.update, found)))
+
+    @property
+    def views(self) -> list[ReplicaView]:
+        """The replicas that may get requests."""
+        return [watch.view for watch in self._watches.values() if not watch.view.is_leaving]
+
+    def actor_of(self, unique_id: str) -> ReplicaActor | None:
+        """The replica's actor; None where it is dead, or not known yet."""
+        watch = self._watches.get(unique_id)
+        return watch.actor if watch is not None else None
+
+    def update(self, found: frozenset[ReplicaAddress]) -> None:
+        """Serve's router has this set from now on."""
+        for address in found:
+            if address.unique_id not in self._watches and address.unique_id not in self._ended:
+                self._watches[address.unique_id] = ReplicaWatch(
+                    address, self._ingress, self._queued_s, on_load=self._note_load, on_end=self._note_end
+                )
+        present = {address.unique_id for address in found}
+        self._ended &= present  # a router may tell a dead replica once more, but not after it has left the set
+        for watch in self._watches.values():
+            watch.view.is_leaving = watch.view.unique_id not in present
+        self._empty_leaving()
+        self._on_change()
+
+    async def is_alive(self, view: ReplicaView) -> bool:
+        """Whether the replica answers now."""
+        watch = self._watches.get(view.unique_id)
+        return watch is not None and await watch.is_alive()
+
+    def end(self, view: ReplicaView, reason: str) -> None:
+        """Make sure that a replica is dead."""
+        watch = self._watches.get(view.unique_id)
+        if watch is not None:
+            watch.end(reason)
+
+    def _note_load(self, view: ReplicaView, load: ReplicaLoad) -> None:
+        view.note_load(load, asyncio.get_running_loop().time())
+        self.curve = load.curve
+        self._empty_leaving()
+        self._on_change()
+
+    def _note_end(self, view: ReplicaView, reason: str) -> None:
+        self._watches.pop(view.unique_id, None)
+        self._ended.add(view.unique_id)
+        self._on_end(view, reason)
+
+    def _empty_leaving(self) -> None:
+        """Move what runs in replicas that are about to stop, if there is another one; forget those that are empty."""
+        for name, watch in list(self._watches.items()):
+            if not watch.view.is_leaving:
+                continue
+            if not watch.view.running:
+                watch.stop()
+                del self._watches[name]
+            elif not watch.is_handing_over and (self._has_loads() or not watch.view.is_draining):
+                task = asyncio.create_task(watch.leave(hand_over=self._has_loads()))
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+
+    def _has_loads(self) -> bool:
+        return any(view.load is not None for view in self.views)
+
+
+def call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call it on the loop, from any thread; do nothing where the loop is closed."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)

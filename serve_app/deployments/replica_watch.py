@@ -1,0 +1,122 @@
+"""Watches one replica: a heartbeat a second, and what follows where it is silent, hangs, dies or is about to stop."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+from serve_app.deployments.policies.replica_choice import ReplicaView
+from serve_app.deployments.replica_actor import ReplicaActor
+from serve_app.deployments.replica_sets import ReplicaAddress
+from serve_app.requests.events import ReplicaLoad
+
+BEAT_SECONDS = 1.0
+SILENT_SECONDS = 10.0
+"""A replica whose process does not answer for so long is killed."""
+ASK_SECONDS = 2.0
+
+log = logging.getLogger("darkroom.ingress")
+
+
+class ReplicaWatch:
+    """One replica and its watcher. `view` is what policies know of it.
+
+    Args:
+        address: the replica's.
+        ingress: the name under which the replica knows this ingress replica.
+        queued_s: the seconds of device time that wait here for its model.
+        on_load: called after each answer.
+        on_end: called once, when the replica has died or was killed.
+    """
+
+    def __init__(
+        self,
+        address: ReplicaAddress,
+        ingress: str,
+        queued_s: Callable[[], float],
+        on_load: Callable[[ReplicaView, ReplicaLoad], None],
+        on_end: Callable[[ReplicaView, str], None],
+    ) -> None:
+        self.view = ReplicaView(address.unique_id)
+        self._address = address
+        self._ingress = ingress
+        self._queued_s = queued_s
+        self._on_load = on_load
+        self._on_end = on_end
+        self._actor: ReplicaActor | None = None
+        self.is_handing_over = False
+        self._has_ended = False
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Watch it no longer."""
+        self._task.cancel()
+
+    def end(self, reason: str) -> None:
+        """The replica is of no use: make sure that it is dead, and say so. Only the first call counts."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._task.cancel()
+        log.warning("replica %s is given up: %s", self._address.unique_id, reason)
+        if self._actor is not None:
+            with suppress(RayError):
+                self._actor.kill()
+        self._on_end(self.view, reason)
+
+    async def is_alive(self) -> bool:
+        """Ask it now. A replica that does not answer soon counts as dead."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._beat()
+        except (TimeoutError, RayError, ValueError):
+            return False
+        return True
+
+    async def leave(self, hand_over: bool) -> None:
+        """Serve no longer routes to it: it is dead, or about to stop. In the latter case it may hand its images over."""
+        if self.is_handing_over:
+            return
+        self.is_handing_over = hand_over
+        if not await self.is_alive():
+            self.end("it left the set of replicas and does not answer")
+            return
+        self.view.is_draining = True
+        if hand_over and self._actor is not None:
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    await self._actor.hand_over()
+            except (TimeoutError, RayError) as error:
+                log.warning("replica %s does not hand over: %s", self._address.unique_id, type(error).__name__)
+                self.is_handing_over = False  # the next heartbeat's answer tries again
+
+    @property
+    def actor(self) -> ReplicaActor | None:
+        """For calls about a task; None before the first heartbeat."""
+        return self._actor
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENT_SECONDS):
+                    await self._beat()
+            except TimeoutError:
+                return self.end(f"no heartbeat for {SILENT_SECONDS:g} s")
+            except ActorUnavailableError:
+                pass  # it may come back; a call that is under way will tell
+            except RayTaskError as error:
+                log.warning("heartbeat of replica %s: %s", self._address.unique_id, type(error.cause).__name__)
+            except (RayActorError, ValueError) as error:
+                return self.end(type(error).__name__)
+            load = self.view.load
+            if load is not None and load.step_age_s > load.step_limit_s:
+                return self.end(f"a step hangs, {load.step_age_s:.0f} s old")
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _beat(self) -> None:
+        if self._actor is None:
+            self._actor = await ReplicaActor.find(self._address.actor_name)
+        load = await self._actor.heartbeat(self._ingress, self._queued_s())
+        self._on_load(self.view, load)

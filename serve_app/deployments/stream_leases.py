@@ -1,0 +1,107 @@
+"""What runs in a replica for which ingress replica, and until when: the images of a dead one are orphans."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from serve_app.errors import Draining, ReplicaFull
+from serve_app.requests.events import ResumePoint
+
+LEASE_SECONDS = 5.0
+"""The streams of an ingress replica that has not sent a heartbeat for so long are ended."""
+RESERVED_SECONDS = 5.0
+"""How long a request that must run alone is waited for, once it was refused because others ran."""
+MAX_BATCHES = 3.0
+"""More full batches than an ingress gives: several may give at the same moment."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """One image in flight: whose it is, its `share` of a batch, whether it must run alone, and how to end it."""
+
+    ingress: str
+    share: float
+    alone: bool = False
+    end: Callable[[], object] = bool
+
+
+class StreamLeases:
+    """The streams of one replica. It refuses those for which there is no room. Any thread may call it.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._streams: dict[Stream, None] = {}
+        self._renewed: dict[str, float] = {}
+        self._queued: dict[str, float] = {}
+        self._reserved_until = 0.0
+        self.is_draining = False
+
+    @property
+    def batches(self) -> float:
+        """Full batches in flight."""
+        return sum(stream.share for stream in list(self._streams))
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of device time that wait at all ingress replicas that are alive."""
+        return sum(seconds for ingress, seconds in list(self._queued.items()) if not self._is_over(ingress))
+
+    @contextmanager
+    def hold(self, stream: Stream) -> Iterator[None]:
+        """While inside, the stream counts.
+
+        Raises:
+            Draining: this replica is about to stop.
+            ReplicaFull: there is no room, or another request must be alone.
+        """
+        self._check(stream)
+        self._streams[stream] = None
+        self._renewed.setdefault(stream.ingress, self._clock())
+        try:
+            yield
+        finally:
+            del self._streams[stream]
+
+    def _check(self, stream: Stream) -> None:
+        now = self._clock()
+        if self.is_draining:
+            raise Draining("the replica is about to stop")
+        if stream.alone and self._streams:
+            self._reserved_until = now + RESERVED_SECONDS
+            raise ReplicaFull("other requests run here, and this one must run alone")
+        if stream.alone:
+            self._reserved_until = 0.0
+            return
+        if now < self._reserved_until or any(one.alone for one in self._streams):
+            raise ReplicaFull("another request must run alone here")
+        if self._streams and self.batches + stream.share > MAX_BATCHES:
+            raise ReplicaFull("the replica has as many requests as it can use")
+
+    def note(self, stream: Stream, event: object) -> None:
+        """A stream's event: with a resume point, a request that ran alone need no longer."""
+        if isinstance(event, ResumePoint):
+            stream.alone = False
+
+    def renew(self, ingress: str, queued_s: float) -> None:
+        """An ingress replica is alive."""
+        self._renewed[ingress] = self._clock()
+        self._queued[ingress] = queued_s
+
+    def end_orphans(self) -> int:
+        """End the streams whose ingress replica is silent. Returns how many."""
+        orphans = [stream for stream in list(self._streams) if stream.ingress and self._is_over(stream.ingress)]
+        for stream in orphans:
+            stream.end()
+        alive = {stream.ingress for stream in self._streams}
+        for ingress in [name for name in list(self._renewed) if self._is_over(name) and name not in alive]:
+            del self._renewed[ingress]
+            self._queued.pop(ingress, None)
+        return len(orphans)
+
+    def _is_over(self, ingress: str) -> bool:
+        return self._clock() - self._renewed.get(ingress, 0.0) > LEASE_SECONDS
