@@ -84,7 +84,7 @@ class Waiting:
     calls: int
     calls_left: int
     arrived: float = 0.0
-    priority: int = 0
+    is_batch: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

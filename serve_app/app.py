@@ -10,7 +10,6 @@ from ray.serve.config import RequestRouterConfig
 from serve_app.config import AppConfig, Placement
 from serve_app.config.names import INGRESS, SAFETY, deployment_of
 from serve_app.deployments.ingress import Ingress
-from serve_app.deployments.pinned_router import PinnedRouter
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.safety_replica import SafetyReplica
 
@@ -21,7 +20,9 @@ MODEL_OPTIONS: Mapping[str, Any] = {
     "num_replicas": 1,
     "max_ongoing_requests": 1000,
     "max_queued_requests": -1,
-    "request_router_config": RequestRouterConfig(request_router_class=PinnedRouter),
+    "request_router_config": RequestRouterConfig(
+        request_router_class="serve_app.deployments.pinned_router:PinnedRouter"
+    ),
     "graceful_shutdown_timeout_s": 120,
     "health_check_period_s": 10,
     "health_check_timeout_s": 30,

@@ -1,5 +1,6 @@
 """Admission: the limits of a caller, held from before a request's images are decoded until its response is sent."""
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Protocol, get_args
@@ -12,7 +13,7 @@ from serve_app.requests.sizes import check_range
 
 DEADLINE_HEADER = "X-Deadline-Ms"
 PRIORITY_HEADER = "X-Priority"
-MAX_DEADLINE_DIGITS = 12
+DEADLINE = re.compile(r"[1-9][0-9]{0,11}")
 
 
 class Usage(Protocol):
@@ -76,9 +77,7 @@ class Admission:
         """Take `X-Deadline-Ms` and `X-Priority`, which every API has. Raises InvalidRequest."""
         deadline, priority = headers.get(DEADLINE_HEADER), headers.get(PRIORITY_HEADER)
         if deadline is not None:
-            if not (
-                deadline.isascii() and deadline.isdigit() and 0 < len(deadline) <= MAX_DEADLINE_DIGITS and int(deadline)
-            ):
+            if not DEADLINE.fullmatch(deadline):
                 raise InvalidRequest(DEADLINE_HEADER, deadline, "must be a whole number of milliseconds, 1 or more")
             self.deadline_s = int(deadline) / 1000
         if priority is not None:

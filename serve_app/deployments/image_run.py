@@ -185,7 +185,7 @@ async def next_or_none(response: Any) -> ReplicaEvent:
 
 
 async def race(work: Coroutine[Any, Any, T], aborted: "asyncio.Future[None]", timeout_s: float | None) -> T | None:
-    """What `work` returns; None where it takes longer than `timeout_s`. Raises the error of `aborted` if that is first."""
+    """What `work` returns; None where it takes longer than `timeout_s`. If `aborted` is first, its error is raised."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task, aborted}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

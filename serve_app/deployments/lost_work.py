@@ -24,7 +24,7 @@ class LostWork(Exception):
 
     Args:
         reason: one word, for metrics.
-        ended_replica: the replica died, or is of no use any more: what ran there is suspect. None where that is unknown.
+        ended_replica: the replica died, or is of no use any more: what ran there is suspect. None if that is unknown.
     """
 
     def __init__(self, reason: str, ended_replica: bool | None = False) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from serve_app.deployments.replica_sets import REPLICA_SETS, ReplicaAddress
+from serve_app.deployments import replica_sets
 
 
 class PinnedRouter(RequestRouter):
@@ -37,5 +37,5 @@ class PinnedRouter(RequestRouter):
         self._tell()
 
     def _tell(self) -> None:
-        found = [ReplicaAddress(one.unique_id, one.to_full_id_str()) for one in self.curr_replicas]
-        REPLICA_SETS.tell(self._deployment_id.name, found)
+        found = [replica_sets.ReplicaAddress(one.unique_id, one.to_full_id_str()) for one in self.curr_replicas]
+        replica_sets.REPLICA_SETS.tell(self._deployment_id.name, found)

@@ -1,4 +1,4 @@
-"""One model's requests at one ingress replica: what waits, what runs where, and how it goes on when a replica is lost."""
+"""One model's requests at one ingress replica: what waits, and what runs where."""
 
 import asyncio
 import time

@@ -76,7 +76,7 @@ class ReplicaWatch:
         return True
 
     async def leave(self, hand_over: bool) -> None:
-        """Serve no longer routes to it: it is dead, or about to stop. In the latter case it may hand its images over."""
+        """Serve no longer routes to it: it is dead, or about to stop and may hand its images over."""
         if self.is_handing_over:
             return
         self.is_handing_over = hand_over

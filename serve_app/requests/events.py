@@ -117,9 +117,10 @@ class MemoryUse:
 class ReplicaLoad:
     """What one replica has to do, told to each ingress with every heartbeat.
 
-    `images` are in flight here, of all callers; `batches` is the number of full batches that they make. `work_s` is the device time that they still take, in seconds.
-    `step_age_s` is how long the running step has run, 0 where none runs; at `step_limit_s` it counts as hung.
-    `curve` is what a step takes, `slowdown` how many times as long as the curve recent steps took.
+    `images` are in flight here, of all callers; `batches` is the number of full batches that they make. `work_s` is the
+    device time that they still take, in seconds. `step_age_s` is how long the running step has run, 0 where none runs;
+    at `step_limit_s` it counts as hung. `curve` is what a step takes, `slowdown` how many times as long as the curve
+    recent steps took.
     """
 
     images: int = 0

@@ -31,8 +31,8 @@ class WaitingQueue:
     """Requests of one model that wait at one ingress replica.
 
     Between owners it is start-time fair queueing (Goyal, Vin, Cheng 1996): each request gets a tag, the device seconds
-    that its owner has been given before it, and the lowest tag goes first. An owner that comes back after a while begins
-    at the present tag: nothing is saved up.
+    that its owner has been given before it, and the lowest tag goes first. An owner that comes back after a while
+    begins at the present tag: nothing is saved up.
 
     Args:
         clock: seconds that never go back.
