@@ -5,7 +5,6 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
 
 from serve_app.config import AppConfig, Placement
 from serve_app.config.names import INGRESS, SAFETY, deployment_of

@@ -194,7 +194,7 @@ class ModelReplica:
                     raise
 
     def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
-        """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what there is to do here."""
+        """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what is to do here."""
         self._leases.renew(ingress, queued_s)
         return replace(self._engine.load(), batches=self._leases.batches)
 
