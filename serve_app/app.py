@@ -19,9 +19,7 @@ MODEL_OPTIONS: Mapping[str, Any] = {
     "num_replicas": 1,
     "max_ongoing_requests": 1000,
     "max_queued_requests": -1,
-    "request_router_config": RequestRouterConfig(
-        request_router_class="serve_app.deployments.pinned_router:PinnedRouter"
-    ),
+    "request_router_config": {"request_router_class": "serve_app.deployments.pinned_router:PinnedRouter"},
     "graceful_shutdown_timeout_s": 120,
     "health_check_period_s": 10,
     "health_check_timeout_s": 30,

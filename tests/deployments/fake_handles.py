@@ -1,7 +1,8 @@
 """Deployment handles that draw nothing, and the real ingress with its HTTP application over them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -12,15 +13,17 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from starlette.testclient import TestClient
 
 from serve_app.config import UsageConfig
-from serve_app.deployments import serve_state
+from serve_app.deployments import peers, replica_fleet, replica_watch, serve_state
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.readiness import Readiness
+from serve_app.deployments.replica_sets import ReplicaAddress, ReplicaSets
 from serve_app.deployments.shared_usage import SharedUsage
 from serve_app.errors import ContentRefused
 from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import GeneratedImage, Progress, Queued, ReplicaEvent, Timings
+from serve_app.requests.events import GeneratedImage, Progress, Queued, ReplicaEvent, ReplicaLoad, Timings
 from serve_app.requests.image_files import OutputSpec, encode_image
 from serve_app.requests.request import CallerContext, GenerationRequest
+from serve_app.requests.step_curve import StepCurve
 
 SIZE = 64
 PREVIEW = encode_image(np.full((8, 8, 3), 90, np.uint8), OutputSpec(8, 8))
@@ -31,7 +34,10 @@ Answer = Callable[[], Awaitable[bool]]
 
 
 class FakeReplicas:
-    """A model's handle. Previews are rendered as asked; with `stubborn`, always. With `error`, no image comes."""
+    """A model's handle, with one replica. Previews are rendered as asked; with `stubborn`, always.
+
+    With `error`, no image comes.
+    """
 
     def __init__(self, stubborn: bool = False, error: Exception | None = None) -> None:
         self.stubborn = stubborn
@@ -43,20 +49,30 @@ class FakeReplicas:
     def options(self, **_: Any) -> "FakeReplicas":
         return self
 
-    def remote(self, *args: Any) -> Any:
+    def remote(self, *args: Any, **_: Any) -> Any:
         return FakeStream(self, *args) if args else self._tell_capabilities()
 
     async def _tell_capabilities(self) -> ModelCapabilities:
         return ModelCapabilities(native_size=SIZE)
 
-    def broadcast(self, *args: Any) -> "FakeReplicas":
-        self.asked.append(args)
+    def broadcast(self, *_: Any) -> "FakeReplicas":
         return self
 
     async def results_async(self, **_: Any) -> list[Any]:
-        method, *args = self.asked[-1]
-        assert method == "progress_of"
-        return [Progress(1, 2, 0.1, PREVIEW if args[-1] or self.stubborn else None)]
+        return [ModelCapabilities(native_size=SIZE)]
+
+    async def find(self, _actor_name: str) -> "FakeReplicas":
+        return self
+
+    async def heartbeat(self, _ingress: str, _queued_s: float) -> ReplicaLoad:
+        return ReplicaLoad(curve=StepCurve(size=(8, 8), seconds={1: 0.001, 2: 0.0015}))
+
+    async def progress_of(self, *args: Any) -> Progress:
+        self.asked.append(args)
+        return Progress(1, 2, 0.1, PREVIEW if args[-1] or self.stubborn else None)
+
+    def kill(self) -> None:
+        pass
 
 
 class FakeStream:
@@ -146,14 +162,22 @@ async def hang() -> bool:
     return False
 
 
+@contextmanager
 def ingress_client(
     monkeypatch: pytest.MonkeyPatch, replicas: FakeReplicas, checker: FakeChecker, **config: Any
-) -> TestClient:
-    """The HTTP application of an ingress with one model called `m`."""
+) -> Iterator[TestClient]:
+    """The HTTP application of an ingress with one model called `m`, which has one replica."""
     monkeypatch.setattr(serve_state, "count_replicas", lambda: 1)
+    monkeypatch.setattr(peers, "find_peers", list)
     monkeypatch.setattr(Readiness, "announce", lambda _: None)
     monkeypatch.setattr(SharedUsage, "start", AsyncMock())  # it stays away: this replica counts by itself
+    monkeypatch.setattr(replica_watch, "ReplicaActor", replicas)
+    sets = ReplicaSets()
+    monkeypatch.setattr(replica_fleet, "REPLICA_SETS", sets)
+    sets.tell("model-m", [ReplicaAddress("r1", "actor of r1")])
     undecorated: Any = Ingress.__bases__[0]  # Serve's own base class needs a cluster
     ingress = undecorated({"m": replicas}, checker, UsageConfig(), None)
-    asyncio.run(ingress.reconfigure(config))
-    return TestClient(ingress.__serve_build_asgi_app__(), raise_server_exceptions=False)
+    with TestClient(ingress.__serve_build_asgi_app__(), raise_server_exceptions=False) as client:
+        assert client.portal is not None
+        client.portal.call(ingress.reconfigure, config)
+        yield client

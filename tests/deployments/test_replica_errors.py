@@ -14,8 +14,8 @@ PATH = "/srv/models/style.safetensors"
 def test_no_file_of_the_server_is_named(
     monkeypatch: pytest.MonkeyPatch, error: Exception, accept: str, path: str
 ) -> None:
-    client = ingress_client(monkeypatch, FakeReplicas(error=error), FakeChecker(flag))
-    answer = client.post(path, json={"prompt": "x"}, headers={"Accept": accept})
+    with ingress_client(monkeypatch, FakeReplicas(error=error), FakeChecker(flag)) as client:
+        answer = client.post(path, json={"prompt": "x"}, headers={"Accept": accept})
     assert "the server's log says more" in answer.text
     assert "/srv" not in answer.text
     assert "traceback" not in answer.text
@@ -23,5 +23,5 @@ def test_no_file_of_the_server_is_named(
 
 @pytest.mark.parametrize("error", [InvalidRequest("sampler", "lcm", "must be another"), GenerationFailed("not finite")])
 def test_an_error_of_the_request_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    client = ingress_client(monkeypatch, FakeReplicas(error=error), FakeChecker(flag))
-    assert client.post("/txt2img/", json={"prompt": "x"}).json()["error"]["message"] == str(error)
+    with ingress_client(monkeypatch, FakeReplicas(error=error), FakeChecker(flag)) as client:
+        assert client.post("/txt2img/", json={"prompt": "x"}).json()["error"]["message"] == str(error)

@@ -2,11 +2,13 @@
 
 import base64
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from serve_app.deployments.task_calls import RunsIn, TaskCalls
 from tests.deployments.fake_handles import (
     BLURRED,
     IMAGE,
@@ -40,7 +42,9 @@ def holds(response: Any, content: bytes) -> bool:
     return content in response.content or base64.b64encode(content) in response.content
 
 
-def policy_client(monkeypatch: pytest.MonkeyPatch, policy: str, *answers: Answer, **config: Any) -> TestClient:
+def policy_client(
+    monkeypatch: pytest.MonkeyPatch, policy: str, *answers: Answer, **config: Any
+) -> AbstractContextManager[TestClient]:
     checker = FakeChecker(*answers or (flag,))
     return ingress_client(monkeypatch, FakeReplicas(), checker, models={"m": {"safety": policy}}, **config)
 
@@ -51,24 +55,28 @@ def test_previews_are_rendered_and_sent_only_where_any_image_goes_out(
     monkeypatch: pytest.MonkeyPatch, policy: str, stubborn: bool
 ) -> None:
     replicas = FakeReplicas(stubborn)
-    client = ingress_client(monkeypatch, replicas, FakeChecker(flag), models={"m": {"safety": policy}})
-    for path, body in STREAMS.items():
-        stream = client.post(path, json=body, headers={"Accept": "text/event-stream"})
-        assert holds(stream, PREVIEW) == SHOWN[policy], path
-        assert replicas.contexts[-1].previews == (3 if SHOWN[policy] else 0)
-        assert ("event: progress" in stream.text) == (path == "/v1/generate"), "progress is told all the same"
-    polled = client.get("/sdapi/v1/progress")
-    named = client.post("/internal/progress", json={"id_task": "t"})
+    with ingress_client(monkeypatch, replicas, FakeChecker(flag), models={"m": {"safety": policy}}) as client:
+        for path, body in STREAMS.items():
+            stream = client.post(path, json=body, headers={"Accept": "text/event-stream"})
+            assert holds(stream, PREVIEW) == SHOWN[policy], path
+            assert replicas.contexts[-1].previews == (3 if SHOWN[policy] else 0)
+            assert ("event: progress" in stream.text) == (path == "/v1/generate"), "progress is told all the same"
+        monkeypatch.setattr(TaskCalls, "find_here", lambda *_: [RunsIn("m", "r1")])
+        polled = client.get("/sdapi/v1/progress")
+        named = client.post("/internal/progress", json={"id_task": "t"})
     assert [holds(polled, PREVIEW), holds(named, PREVIEW)] == [SHOWN[policy]] * 2
     assert polled.json()["progress"] == named.json()["progress"] == 0.5
     owner = "anyone@testclient"
-    assert [args for _, _, *args in replicas.asked] == [[owner, SHOWN[policy]]] * 2
+    assert [args for _, *args in replicas.asked] == [[owner, SHOWN[policy]]] * 2
 
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_flagged_image_goes_out_as_the_policy_says(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     body = {"prompt": "x", **ROUTES[path]}
-    found = {policy: policy_client(monkeypatch, policy).post(path, json=body) for policy in SHOWN}
+    found: dict[str, Any] = {}
+    for policy in SHOWN:
+        with policy_client(monkeypatch, policy) as client:
+            found[policy] = client.post(path, json=body)
     assert {policy: holds(answer, IMAGE) for policy, answer in found.items()} == SHOWN
     assert holds(found["blur"], BLURRED)
     assert found["refuse"].status_code in (400, 422)
@@ -81,10 +89,10 @@ def test_a_flagged_image_goes_out_as_the_policy_says(monkeypatch: pytest.MonkeyP
 def test_an_image_that_cannot_be_reviewed_is_withheld(
     monkeypatch: pytest.MonkeyPatch, answer: Answer, policy: str, path: str
 ) -> None:
-    client = policy_client(monkeypatch, policy, answer, review_timeout_s=0.2)
-    began = time.monotonic()
-    refused = client.post(path, json={"prompt": "x", **ROUTES[path]})
-    assert time.monotonic() - began < 30
+    with policy_client(monkeypatch, policy, answer, review_timeout_s=0.2) as client:
+        began = time.monotonic()
+        refused = client.post(path, json={"prompt": "x", **ROUTES[path]})
+        assert time.monotonic() - began < 30
     assert refused.status_code == 503
     assert refused.headers["x-error"] == "review_failed"
     assert "withheld" in refused.text
@@ -96,8 +104,8 @@ def test_an_image_that_cannot_be_reviewed_is_withheld(
 def test_a_stream_ends_with_an_error_where_the_image_cannot_be_reviewed(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    client = policy_client(monkeypatch, "blur", hang, review_timeout_s=0.2)
-    stream = client.post(path, json=STREAMS[path], headers={"Accept": "text/event-stream"})
+    with policy_client(monkeypatch, "blur", hang, review_timeout_s=0.2) as client:
+        stream = client.post(path, json=STREAMS[path], headers={"Accept": "text/event-stream"})
     assert stream.status_code == 200
     assert "event: error" in stream.text
     assert "review_failed" in stream.text
@@ -106,14 +114,14 @@ def test_a_stream_ends_with_an_error_where_the_image_cannot_be_reviewed(
 
 def test_another_replica_reviews_the_image_where_one_died(monkeypatch: pytest.MonkeyPatch) -> None:
     checker = FakeChecker(die, die, flag)
-    client = ingress_client(monkeypatch, FakeReplicas(), checker, models={"m": {"safety": "blur"}})
-    assert holds(client.post("/txt2img/", json={"prompt": "x"}), BLURRED)
+    with ingress_client(monkeypatch, FakeReplicas(), checker, models={"m": {"safety": "blur"}}) as client:
+        assert holds(client.post("/txt2img/", json={"prompt": "x"}), BLURRED)
     assert checker.reviewed == [IMAGE] * 3
 
 
 def test_a_review_that_takes_too_long_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     checker = FakeChecker(hang)
     settings = {"m": {"safety": "flag"}}
-    client = ingress_client(monkeypatch, FakeReplicas(), checker, models=settings, review_timeout_s=0.2)
-    assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 503
+    with ingress_client(monkeypatch, FakeReplicas(), checker, models=settings, review_timeout_s=0.2) as client:
+        assert client.post("/txt2img/", json={"prompt": "x"}).status_code == 503
     assert checker.cancelled == 1
