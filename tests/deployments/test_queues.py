@@ -1,147 +1,342 @@
-"""Waiting for a replica: positions, pace and leaving."""
+"""The ingress' own queue: who waits, which replica draws, and what follows when a replica is lost."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from types import SimpleNamespace
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError, ObjectLostError, OutOfMemoryError, RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError
 
-from serve_app.deployments import queues as module
-from serve_app.deployments.queues import ModelQueue
-from serve_app.errors import Cancelled, Overloaded
-from serve_app.requests.events import GeneratedImage, Progress, Queued, ReplicaEvent, ResumePoint, Timings
-from serve_app.requests.request import CallerContext
+from serve_app.config import ModelSettings
+from serve_app.deployments import image_run, replica_watch
+from serve_app.errors import (
+    Cancelled,
+    DeviceLost,
+    GenerationFailed,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    Poisoned,
+    ReplicaFull,
+)
+from serve_app.requests.events import Queued
+from tests.deployments.fake_replicas import IMAGE, Reader, Replicas, Stream, point, prompts, settle, until
 
-SAVED = ResumePoint(pass_index=0, step_index=3, draws=0, shape=(1,), state=b"")
-IMAGE = GeneratedImage(content=b"", format="png", width=1, height=1, seed=1, timings=Timings())
-REQUEST: Any = "a request"
-
-
-class Response:
-    """What a streaming handle call returns. It answers when it is let."""
-
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
-        self.arguments = arguments
-        self.go = asyncio.Event()
-        self.error: Exception | None = None
-        self.cancelled = False
-        self._events = iter([Queued(0, 0.0), Progress(1, 2), IMAGE])
-
-    async def __anext__(self) -> ReplicaEvent:
-        await self.go.wait()
-        if self.error is not None:
-            raise self.error
-        try:
-            return next(self._events)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    def __aiter__(self) -> "Response":
-        return self
-
-    def cancel(self) -> None:
-        self.cancelled = True
+Make = Callable[..., Replicas]
+AsyncTest = Callable[[Make], Coroutine[Any, Any, None]]
 
 
-class Replicas:
-    """A deployment handle that keeps its calls."""
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[AsyncTest], None]:
+    """Run an async test with quick clocks. It gets a function that makes replicas by name."""
+    monkeypatch.setattr(image_run, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(replica_watch, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(replica_watch, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(replica_watch, "ASK_SECONDS", 0.2)
 
-    def __init__(self) -> None:
-        self.responses: list[Response] = []
-        self.generate = SimpleNamespace(remote=self._call)
+    def run_test(test: AsyncTest) -> None:
+        async def main() -> None:
+            await asyncio.wait_for(test(lambda *names: Replicas(monkeypatch, *names)), 60)
 
-    def _call(self, *arguments: Any) -> Response:
-        self.responses.append(Response(arguments))
-        return self.responses[-1]
+        asyncio.run(main())
 
-
-def stream(queue: ModelQueue, task: str = "", saved: ResumePoint | None = None) -> AsyncGenerator[ReplicaEvent, None]:
-    return queue.generate(REQUEST, CallerContext(task=task, owner="me"), saved)
-
-
-@pytest.fixture(autouse=True)
-def quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.01)
+    return run_test
 
 
-def test_those_behind_hear_their_position_whenever_it_changes() -> None:
-    now = [0.0]
-
-    async def run() -> None:
-        replicas = Replicas()
-        queue = ModelQueue(replicas, lambda: now[0])
-        streams = [stream(queue, f"task-{index}", SAVED) for index in range(3)]
-        assert [await anext(one) for one in streams] == [Queued(0, 0.0), Queued(1, 0.0), Queued(2, 0.0)]
-        first, second, third = replicas.responses
-        assert third.arguments == (REQUEST, CallerContext(task="task-2", owner="me"), SAVED)
-        now[0] = 4.0
-        first.go.set()
-        assert await anext(streams[0]) == Queued(0, 0.0), "the replica's own"
-        assert [await anext(one) for one in streams[1:]] == [Queued(0, 4.0), Queued(1, 8.0)]
-        now[0] = 6.0
-        second.go.set()
-        assert await anext(streams[1]) == Queued(0, 0.0)
-        assert await anext(streams[2]) == Queued(0, 0.8 * 4 + 0.2 * 2)
-        third.go.set()
-        assert [event async for event in streams[2]] == [Queued(0, 0.0), Progress(1, 2), IMAGE]
-        assert not third.cancelled
-
-    asyncio.run(asyncio.wait_for(run(), 30))
+def in_order(replicas: Replicas, name: str) -> list[Stream]:
+    return replicas.all[name].running
 
 
-def test_an_owner_may_leave_their_own_position() -> None:
-    async def run() -> None:
-        replicas = Replicas()
-        queue = ModelQueue(replicas)
-        async with aclosing(stream(queue, "mine")) as events:
-            assert await anext(events) == Queued(0, 0.0)
-            assert queue.leave("mine", "you") == 0
-            assert queue.leave("mine", "me") == 1
-            assert queue.leave("mine", "me") == 0, "gone already"
+async def started(replicas: Replicas, count: int) -> None:
+    await until(lambda: sum(len(one.running) for one in replicas.all.values()) == count)
+
+
+def test_a_replica_gets_two_batches_and_the_rest_wait_and_hear_their_position(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit(*"123456")
+        await started(replicas, 4)
+        assert prompts(in_order(replicas, "a")) == list("1234")
+        await until(lambda: readers[5].events and readers[5].events[-1].position == 1)
+        in_order(replicas, "a")[0].put(IMAGE)
+        assert await readers[0].task == IMAGE
+        await until(lambda: prompts(replicas.all["a"].streams) == list("12345"))
+        await until(lambda: readers[5].events[-1].position == 0)
+        assert all(isinstance(reader.events[0], Queued) for reader in readers), "told at once that it is accepted"
+
+    run(test)
+
+
+def test_work_goes_to_the_replica_that_has_least(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a", "b")
+        replicas.submit(*"12345678")
+        await started(replicas, 8)
+        assert [len(in_order(replicas, name)) for name in "ab"] == [4, 4]
+        await until(lambda: replicas.all["a"].queued_s == 0.0)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActorDiedError(),
+        OutOfMemoryError("the node"),
+        RayTaskError("generate", "a traceback", DeviceLost("gone")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_ran_in_a_replica_that_died_goes_on_one_at_a_time_from_its_last_resume_point(
+    run: Callable[[AsyncTest], None], error: Exception
+) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit(*"123")
+        await started(replicas, 3)
+        first, second, third = in_order(replicas, "a")
+        second.put(point(4))
+        await settle()
+        first.put(error)
+        await until(lambda: not replicas.queue.fleet.views)
+        assert replicas.all["a"].kills == 1, "it is of no use any more"
+        replicas.tell("b")
+        streams = replicas.all["b"].streams
+        for count, prompt in enumerate("123", start=1):
+            await until(lambda count=count: len(streams) == count)
+            await settle()
+            assert (streams[-1].prompt, streams[-1].alone, len(streams)) == (prompt, True, count)
+            assert streams[-1].saved == (point(4) if prompt == "2" else None)
+            streams[-1].put(point(9))
+        for stream in streams:
+            stream.put(IMAGE)
+        assert [await reader.task for reader in readers] == [IMAGE] * 3
+        del third
+
+    run(test)
+
+
+def test_poison_is_found_alone_after_three_deaths_and_its_neighbours_are_not_harmed(
+    run: Callable[[AsyncTest], None],
+) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("r0")
+        readers = replicas.submit("poison", *"1234567")
+        deaths = 0
+
+        async def play() -> None:
+            nonlocal deaths
+            while not all(reader.task.done() for reader in readers):
+                await settle()
+                for name, replica in list(replicas.all.items()):
+                    drawn = [stream for stream in replica.running if not replica.is_dead]
+                    if any(stream.prompt == "poison" for stream in drawn):
+                        deaths += 1
+                        replica.die()
+                        replicas.tell(f"r{deaths}")
+                    else:
+                        for stream in drawn:
+                            stream.put(IMAGE)
+                            replica.streams.remove(stream)
+                    del name
+                await asyncio.sleep(0.01)
+
+        await play()
+        assert deaths <= 3
+        with pytest.raises(Poisoned):
+            await readers[0].task
+        assert [await reader.task for reader in readers[1:]] == [IMAGE] * 7
+
+    run(test)
+
+
+def test_a_replica_that_is_about_to_stop_hands_its_images_over(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a", "b")
+        replicas.submit(*"12345678")
+        await started(replicas, 8)
+        leaving = replicas.all["a"].running
+        replicas.tell("b", "c")
+        await until(lambda: len(in_order(replicas, "c")) == 4)
+        moved = replicas.all["c"].streams
+        assert {stream.prompt for stream in moved} == {stream.prompt for stream in leaving}
+        assert all(stream.saved == point(5) and not stream.alone for stream in moved), "it convicts nobody"
+        assert replicas.all["a"].kills == 0
+
+    run(test)
+
+
+def test_the_last_replica_ends_its_images_itself(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit("1")
+        await started(replicas, 1)
+        replicas.tell()
+        await asyncio.sleep(0.2)
+        in_order(replicas, "a")[0].put(IMAGE)
+        assert await readers[0].task == IMAGE
+
+    run(test)
+
+
+def test_a_silent_replica_and_one_whose_step_hangs_are_killed(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        for fault in ("silent", "hanging"):
+            replicas = make("a")
+            readers = replicas.submit("1")
+            await started(replicas, 1)
+            if fault == "silent":
+                replicas.all["a"].is_silent = True
+            else:
+                replicas.all["a"].load = replicas.all["a"].load.__class__(
+                    curve=replicas.all["a"].load.curve, step_age_s=11.0, step_limit_s=10.0
+                )
+            await until(lambda replicas=replicas: replicas.all["a"].kills == 1)
+            replicas.tell("b")
+            await until(lambda replicas=replicas: len(in_order(replicas, "b")) == 1)
+            in_order(replicas, "b")[0].put(IMAGE)
+            assert await readers[0].task == IMAGE
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RayTaskError("generate", "a traceback", ReplicaFull("full")),
+        RayTaskError("generate", "a traceback", NotReady("closed")),
+        ObjectLostError("00" * 28, "", ""),
+        None,
+    ],
+    ids=["full", "stopped", "object lost", "ended without its image"],
+)
+def test_what_a_live_replica_loses_is_tried_again_and_nobody_is_suspected(
+    run: Callable[[AsyncTest], None], error: Exception | None
+) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit("1")
+        await started(replicas, 1)
+        in_order(replicas, "a")[0].put(error)
+        await until(lambda: len(replicas.all["a"].streams) == 2)
+        again = replicas.all["a"].streams[1]
+        assert not again.alone
+        again.put(IMAGE)
+        assert await readers[0].task == IMAGE
+        assert replicas.all["a"].kills == 0
+
+    run(test)
+
+
+def test_a_request_is_not_tried_for_ever(run: Callable[[AsyncTest], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_run, "MAX_LOSSES", 2)
+
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit("1")
+        for count in range(1, 4):
+            await until(lambda count=count: len(replicas.all["a"].streams) == count)
+            replicas.all["a"].streams[-1].put(None)
+        with pytest.raises(GenerationFailed, match="lost 3 times"):
+            await readers[0].task
+
+    run(test)
+
+
+def test_a_request_s_own_error_ends_it_alone(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit(*"12")
+        await started(replicas, 2)
+        wrong = InvalidRequest("sampler", "lcm", "must be another")
+        in_order(replicas, "a")[0].put(RayTaskError("generate", "a traceback", wrong))
+        with pytest.raises(InvalidRequest):
+            await readers[0].task
+        in_order(replicas, "a")[1].put(IMAGE)
+        assert await readers[1].task == IMAGE
+
+    run(test)
+
+
+def test_an_owner_stops_what_waits_and_what_runs(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit(*"12345")
+        await started(replicas, 4)
+        assert not replicas.queue.find("t", "you")
+        assert len(replicas.queue.find("t", "me", only_waiting=True)) == 1
+        found = replicas.queue.find("t", "me")
+        assert len(found) == 5
+        for one in found:
+            one.abort(Cancelled("stopped by its owner"))
+        for reader in readers:
             with pytest.raises(Cancelled):
-                await anext(events)
-        assert replicas.responses[0].cancelled
-        assert not queue.find("mine", "me")
+                await reader.task
+        assert all(stream.cancelled for stream in replicas.all["a"].streams)
+        assert len(replicas.all["a"].streams) == 4
+        assert not replicas.queue.find("t", "me")
 
-    asyncio.run(asyncio.wait_for(run(), 30))
-
-
-def test_closing_the_stream_cancels_the_call_before_the_image_and_not_after_it() -> None:
-    async def run() -> None:
-        replicas = Replicas()
-        queue = ModelQueue(replicas)
-        early, late = stream(queue), stream(queue)
-        for one in (early, late):
-            await anext(one)
-        for response in replicas.responses:
-            response.go.set()
-        assert await anext(early) == Queued(0, 0.0)
-        await early.aclose()
-        assert [await anext(late) for _ in range(3)][-1] == IMAGE
-        await late.aclose()
-        assert [response.cancelled for response in replicas.responses] == [True, False]
-
-    asyncio.run(asyncio.wait_for(run(), 30))
+    run(test)
 
 
-def test_a_refusal_says_nothing_of_the_pace() -> None:
-    now = [0.0]
+def test_a_caller_that_leaves_frees_its_place(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit(*"12345")
+        await started(replicas, 4)
+        readers[0].task.cancel()
+        await until(lambda: len(replicas.all["a"].streams) == 5)
+        assert replicas.all["a"].streams[0].cancelled
 
-    async def run() -> None:
-        replicas = Replicas()
-        queue = ModelQueue(replicas, lambda: now[0])
-        refused, waiting = stream(queue), stream(queue)
-        assert await anext(refused) == Queued(0, 0.0)
-        assert await anext(waiting) == Queued(1, 0.0)
-        now[0] = 9.0
-        replicas.responses[0].error = Overloaded(5)
-        replicas.responses[0].go.set()
-        with pytest.raises(Overloaded):
-            await anext(refused)
-        assert await anext(waiting) == Queued(0, 0.0)
-        await waiting.aclose()
-        assert [response.cancelled for response in replicas.responses] == [False, True]
+    run(test)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+
+def test_one_call_wakes_a_model_that_has_no_replica_and_those_who_wait_are_served(
+    run: Callable[[AsyncTest], None],
+) -> None:
+    async def test(make: Make) -> None:
+        replicas = make()
+        readers = replicas.submit(*"12")
+        await until(lambda: len(replicas.woken) == 1)
+        replicas.tell("a")
+        replicas.woken[0].set_result(None)
+        await started(replicas, 2)
+        for stream in in_order(replicas, "a"):
+            stream.put(IMAGE)
+        assert [await reader.task for reader in readers] == [IMAGE] * 2
+        assert len(replicas.woken) == 1
+
+    run(test)
+
+
+def test_those_who_wait_for_a_model_that_cannot_start_get_an_error(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make()
+        readers = replicas.submit(*"12")
+        await until(lambda: len(replicas.woken) == 1)
+        replicas.woken[0].set_exception(DeploymentUnavailableError(None))  # type: ignore[arg-type]
+        for reader in readers:
+            with pytest.raises(NotReady, match="no replica that works"):
+                await reader.task
+
+    run(test)
+
+
+def test_the_queue_is_bounded_and_images_of_a_request_are_admitted_together(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        replicas.queue.settings = ModelSettings(max_waiting=3)
+        await until(lambda: replicas.queue.fleet.curve is not None)
+        readers: list[Reader] = []
+        for _ in range(3):
+            readers += replicas.submit(*"12")
+            await settle()
+        assert len(replicas.all["a"].streams) == 4
+        with pytest.raises(Overloaded) as caught:
+            replicas.submit(*"12")
+        assert caught.value.retry_after_s >= 1
+        assert "2 of at most 3 images wait" in str(caught.value)
+        assert len(replicas.queue.find("t", "me")) == 6
+
+    run(test)
