@@ -15,6 +15,7 @@ from serve_app.deployments.lost_work import LostWork
 from serve_app.deployments.policies.admission import Estimate, WaitEstimator, check_deadline, check_room
 from serve_app.deployments.policies.assignment import assign
 from serve_app.deployments.policies.replica_choice import FULL_SECONDS, ReplicaView
+from serve_app.deployments.policies.suspicion import Suspicion
 from serve_app.deployments.policies.waiting_queue import QueueEntry, WaitingQueue
 from serve_app.deployments.replica_fleet import ReplicaFleet
 from serve_app.errors import DarkroomError, NotReady
@@ -23,8 +24,8 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.step_curve import StepCurve
 from serve_app.requests.work import Work, batch_share, batched_seconds, solo_seconds, work_of
 
-UNKNOWN_CURVE = StepCurve(size=(64, 64), seconds={1: 0.0})
-"""Until a replica has told its own: nothing is known to take any time."""
+UNKNOWN_CURVE = StepCurve(size=(64, 64), seconds={1: 1e-6})
+"""Until a replica has told its own: nothing takes any time worth counting."""
 
 
 class ModelQueue:
@@ -115,6 +116,7 @@ class ModelQueue:
             run.context,
             run.saved,
             ingress=self._name,
+            suspect=run.given.is_suspect,
             alone=run.given.alone,
             target=run.given.view.unique_id,
         )
@@ -128,8 +130,8 @@ class ModelQueue:
     def note_progress(self, run: ImageRun) -> None:
         """See `RunQueue`."""
         run.suspicion.note_progress()
-        if run.given is not None and run.given.view.alone is run.entry:
-            run.given.view.alone = None
+        if run.given is not None and run.given.view.suspect is run.entry:
+            run.given.view.suspect = None
             self.pump_soon()
 
     async def note_loss(self, run: ImageRun, lost: LostWork) -> None:
@@ -181,7 +183,7 @@ class ModelQueue:
         self._pumping = None
         now = self._clock()
         ordered = self._waiting.ordered()
-        for entry, given in assign(ordered, self.fleet.views, self._share, self._is_suspect, now):
+        for entry, given in assign(ordered, self.fleet.views, self._share, self._suspicion_of, now):
             self._waiting.take(entry)
             run = self._runs[entry]
             if not entry.is_resumed:
@@ -195,8 +197,8 @@ class ModelQueue:
     def _share(self, entry: QueueEntry, view: ReplicaView) -> float:
         return batch_share(self._runs[entry].work, view.load.curve) if view.load is not None else 0.0
 
-    def _is_suspect(self, entry: QueueEntry) -> bool:
-        return self._runs[entry].suspicion.is_suspect
+    def _suspicion_of(self, entry: QueueEntry) -> Suspicion:
+        return self._runs[entry].suspicion
 
     async def _wake(self) -> None:
         """One call that waits at Serve's router starts a replica where there is none."""
@@ -215,6 +217,6 @@ class ModelQueue:
         for entry in list(view.running):
             run = self._runs[entry]
             if not view.is_draining:
-                run.suspicion.note_death(run.given is not None and run.given.alone and view.alone is entry)
+                run.suspicion.note_death(was_only_suspect=view.suspect is entry)
             run.abort(LostWork(reason))
         self.pump_soon()

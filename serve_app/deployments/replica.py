@@ -120,6 +120,7 @@ class ModelReplica:
         resume_from: ResumePoint | None = None,
         *,
         ingress: str = "",
+        suspect: bool = False,
         alone: bool = False,
         target: str | None = None,
     ) -> AsyncIterator[ReplicaEvent]:
@@ -130,7 +131,8 @@ class ModelReplica:
             context: who asks, and what they want to be told.
             resume_from: an image that another replica had begun goes on from here.
             ingress: who has to send heartbeats, or the stream ends; empty where nobody has to.
-            alone: nothing else may run here until the first resume point.
+            suspect: nothing else may begin here until the first resume point.
+            alone: nothing else may run here until then.
             target: the replica that is meant, by its unique id.
 
         Raises:
@@ -141,7 +143,7 @@ class ModelReplica:
         if target is not None and target != serve_state.find_unique_id():
             raise ReplicaFull("the replica that was meant has gone")
         context = context or CallerContext()
-        stream = Stream(ingress, self._share_of(request), alone)
+        stream = Stream(ingress, self._share_of(request), suspect, alone)
         with self._leases.hold(stream):
             yield Queued(0, 0.0)
             async with aclosing(self._generate(request, context, resume_from, stream)) as events:
@@ -196,7 +198,7 @@ class ModelReplica:
     def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
         """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what is to do here."""
         self._leases.renew(ingress, queued_s)
-        return replace(self._engine.load(), batches=self._leases.batches)
+        return replace(self._engine.replica_load(), batches=self._leases.batches)
 
     def hand_over(self) -> None:
         """Take nothing more, and after the current step end every stream with Draining, its resume point before it."""
@@ -216,7 +218,7 @@ class ModelReplica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Seconds of device time: what is in flight here, and what waits at the ingress replicas."""
-        return {"work_s": self._engine.load().work_s, "queued_s": self._leases.queued_s}
+        return {"work_s": self._engine.replica_load().work_s, "queued_s": self._leases.queued_s}
 
     def _share_of(self, request: GenerationRequest) -> float:
         engine = self._engine

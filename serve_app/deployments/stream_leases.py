@@ -18,10 +18,14 @@ MAX_BATCHES = 3.0
 
 @dataclass(eq=False)
 class Stream:
-    """One image in flight: whose it is, its `share` of a batch, whether it must run alone, and how to end it."""
+    """One image in flight: whose it is, its `share` of a batch, and how to end it.
+
+    Nothing else begins while a `suspect` runs. Nothing else runs with one that must be `alone`.
+    """
 
     ingress: str
     share: float
+    suspect: bool = False
     alone: bool = False
     end: Callable[[], object] = bool
 
@@ -74,18 +78,20 @@ class StreamLeases:
         if stream.alone and self._streams:
             self._reserved_until = now + RESERVED_SECONDS
             raise ReplicaFull("other requests run here, and this one must run alone")
+        if any(one.suspect for one in list(self._streams)):
+            raise ReplicaFull("a request runs here that nothing may join")
         if stream.alone:
             self._reserved_until = 0.0
             return
-        if now < self._reserved_until or any(one.alone for one in self._streams):
+        if now < self._reserved_until:
             raise ReplicaFull("another request must run alone here")
-        if self._streams and self.batches + stream.share > MAX_BATCHES:
+        if not stream.suspect and self._streams and self.batches + stream.share > MAX_BATCHES:
             raise ReplicaFull("the replica has as many requests as it can use")
 
     def note(self, stream: Stream, event: object) -> None:
-        """A stream's event: with a resume point, a request that ran alone need no longer."""
+        """A stream's event: after a resume point, others may join."""
         if isinstance(event, ResumePoint):
-            stream.alone = False
+            stream.suspect = stream.alone = False
 
     def renew(self, ingress: str, queued_s: float) -> None:
         """An ingress replica is alive."""

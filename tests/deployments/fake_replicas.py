@@ -37,10 +37,13 @@ def ask(prompt: str = "x", steps: int = 10) -> GenerationRequest:
 class Stream:
     """One call of `generate`. The test puts events or errors; the stream ends with None."""
 
-    def __init__(self, replica: "Replica | None", request: GenerationRequest, saved: Any, alone: bool) -> None:
+    def __init__(
+        self, replica: "Replica | None", request: GenerationRequest, saved: Any, suspect: bool, alone: bool
+    ) -> None:
         self.replica = replica
         self.prompt = request.prompt
         self.saved = saved
+        self.suspect = suspect
         self.alone = alone
         self.cancelled = False
         self._events: asyncio.Queue[ReplicaEvent | Exception | None] = asyncio.Queue()
@@ -130,7 +133,7 @@ class Replicas:
 
     def _generate(self, request: GenerationRequest, _context: Any, saved: Any, **how: Any) -> Stream:
         replica = self.all[how["target"]]
-        stream = Stream(replica, request, saved, how["alone"])
+        stream = Stream(replica, request, saved, how["suspect"], how["alone"])
         replica.streams.append(stream)
         return stream
 

@@ -106,7 +106,7 @@ def test_what_ran_in_a_replica_that_died_goes_on_one_at_a_time_from_its_last_res
         for count, prompt in enumerate("123", start=1):
             await until(lambda count=count: len(streams) == count)
             await settle()
-            assert (streams[-1].prompt, streams[-1].alone, len(streams)) == (prompt, True, count)
+            assert (streams[-1].prompt, streams[-1].suspect, len(streams)) == (prompt, True, count)
             assert streams[-1].saved == (point(4) if prompt == "2" else None)
             streams[-1].put(point(9))
         for stream in streams:
@@ -250,10 +250,11 @@ def test_a_request_s_own_error_ends_it_alone(run: Callable[[AsyncTest], None]) -
         readers = replicas.submit(*"12")
         await started(replicas, 2)
         wrong = InvalidRequest("sampler", "lcm", "must be another")
-        in_order(replicas, "a")[0].put(RayTaskError("generate", "a traceback", wrong))
+        first, second = in_order(replicas, "a")
+        first.put(RayTaskError("generate", "a traceback", wrong))
         with pytest.raises(InvalidRequest):
             await readers[0].task
-        in_order(replicas, "a")[1].put(IMAGE)
+        second.put(IMAGE)
         assert await readers[1].task == IMAGE
 
     run(test)

@@ -17,15 +17,15 @@ class ReplicaView:
     """One replica as this ingress knows it: its last `load`, told at `told_at`, and what it was given since.
 
     `running` are this ingress' requests there with their batch shares; `given_s` is the work given since `told_at`.
-    `own_batches` is this ingress' part of the told `load.batches`. `is_leaving`: Serve no longer routes to it.
-    `is_draining`: it is about to stop, and answered since.
+    `own_batches` is this ingress' part of the told `load.batches`. While `suspect` runs there, nothing else begins.
+    `is_leaving`: Serve no longer routes to it. `is_draining`: it is about to stop, and answered since.
     """
 
     unique_id: str
     load: ReplicaLoad | None = None
     told_at: float = 0.0
     running: dict[QueueEntry, float] = field(default_factory=dict)
-    alone: QueueEntry | None = None
+    suspect: QueueEntry | None = None
     given_s: float = 0.0
     own_batches: float = 0.0
     full_until: float = 0.0
@@ -48,24 +48,26 @@ class ReplicaView:
         told = max(0.0, self.load.work_s - (now - self.told_at)) if self.load is not None else 0.0
         return told + self.given_s
 
-    def take(self, entry: QueueEntry, share: float, alone: bool) -> None:
+    def take(self, entry: QueueEntry, share: float, is_suspect: bool) -> None:
         """Give it a request that takes `share` of a batch."""
         self.running[entry] = share
         self.given_s += entry.cost_s
-        self.alone = entry if alone else self.alone
+        self.suspect = entry if is_suspect else self.suspect
 
     def give_back(self, entry: QueueEntry) -> None:
         """A request has ended there."""
         self.running.pop(entry, None)
-        if self.alone is entry:
-            self.alone = None
+        if self.suspect is entry:
+            self.suspect = None
 
     def has_room(self, share: float, now: float) -> bool:
         """Whether it can use another request. An idle one takes any."""
-        if self.is_leaving or self.load is None or now < self.full_until or self.alone is not None:
-            return False
         batches = self.batches
-        return batches == 0.0 or batches + share <= FULL_BATCHES
+        return self.may_begin(now) and (batches == 0.0 or batches + share <= FULL_BATCHES)
+
+    def may_begin(self, now: float) -> bool:
+        """Whether anything may begin there, room or not."""
+        return not self.is_leaving and self.load is not None and now >= self.full_until and self.suspect is None
 
 
 def choose_replica(
@@ -76,11 +78,14 @@ def choose_replica(
     return min(able, key=lambda view: (view.work_s(now), view.batches, view.unique_id), default=None)
 
 
-def choose_empty_replica(views: Iterable[ReplicaView], now: float) -> tuple[ReplicaView | None, bool]:
-    """Where a suspect runs alone: the replica that is empty soonest, and whether it is empty now.
+def choose_for_resumed(views: Iterable[ReplicaView], now: float) -> ReplicaView | None:
+    """The replica with the least work, room or not: work that was lost goes on at once."""
+    able = [view for view in views if view.may_begin(now)]
+    return min(able, key=lambda view: (view.work_s(now), view.batches, view.unique_id), default=None)
 
-    Nothing else should be given to it meanwhile.
-    """
-    able = [view for view in views if not view.is_leaving and view.load is not None and view.alone is None]
+
+def choose_empty(views: Iterable[ReplicaView], now: float) -> tuple[ReplicaView | None, bool]:
+    """The replica that is empty soonest, and whether it is empty now. Nothing else should be given to it meanwhile."""
+    able = [view for view in views if not view.is_leaving and view.load is not None]
     chosen = min(able, key=lambda view: (bool(view.running), view.work_s(now), view.unique_id), default=None)
-    return chosen, chosen is not None and not chosen.running and now >= chosen.full_until
+    return chosen, chosen is not None and not chosen.running and chosen.may_begin(now)

@@ -2,32 +2,38 @@
 
 from dataclasses import dataclass
 
-DEATHS_ALONE = 2
-"""So many deaths alone, with no resume point passed between them, convict a request."""
+CONVICTING_DEATHS = 2
+"""So many deaths of which it was the only suspect, with no resume point passed between them, convict a request."""
 
 
 @dataclass
 class Suspicion:
     """What one request is suspected of.
 
-    After a death, every request that was in flight in that replica is suspect, and runs alone in its next one until it
-    tells a resume point or ends. One that dies alone again and again without getting any further is poison.
+    After a death, every request that was in flight in that replica is suspect. Each goes on as the only suspect of a
+    replica, until it tells a resume point or ends; nothing new joins it meanwhile. If that replica dies as well, it
+    must be alone in its next one. If it dies there again, it is poison. So nobody is convicted next to others.
     """
 
     is_suspect: bool = False
-    deaths_alone: int = 0
+    deaths: int = 0
 
     @property
     def is_convicted(self) -> bool:
         """Whether no replica should draw it any more."""
-        return self.deaths_alone >= DEATHS_ALONE
+        return self.deaths >= CONVICTING_DEATHS
 
-    def note_death(self, was_alone: bool) -> None:
+    @property
+    def must_be_alone(self) -> bool:
+        """Whether nothing else may run where it runs."""
+        return self.deaths > 0
+
+    def note_death(self, was_only_suspect: bool) -> None:
         """The replica that ran it has died, or had to be killed."""
         self.is_suspect = True
-        self.deaths_alone += was_alone
+        self.deaths += was_only_suspect
 
     def note_progress(self) -> None:
         """It has told a resume point: whatever ended the last replica is behind it."""
         self.is_suspect = False
-        self.deaths_alone = 0
+        self.deaths = 0
