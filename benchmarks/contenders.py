@@ -90,7 +90,7 @@ def serve_config(model: dict[str, Any], port: int) -> dict[str, Any]:
     application = config["applications"][0]
     ingress, replicas = ({one["name"]: one for one in application["deployments"]}[name] for name in DEPLOYMENTS)
     ingress["user_config"]["models"]["emoji"]["limits"] = {"max_pixels": model["native_size"] ** 2}
-    replicas |= {"max_ongoing_requests": 64, "max_queued_requests": 1000, "user_config": model}
+    replicas |= {"user_config": model}
     peer = {"name": "batch", "route_prefix": "/batch", "import_path": "benchmarks.peers.ray_batch:build"}
     config["applications"].append({**peer, "args": {"source": model["source"]}})
     return config

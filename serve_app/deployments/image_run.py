@@ -164,9 +164,7 @@ class ImageRun:
         if self._stopped is not None:
             raise self._stopped
         if self.suspicion.is_convicted:
-            raise Poisoned(
-                "the replicas that drew this image died, the last one while nothing else ran"
-            )
+            raise Poisoned("the replicas that drew this image died, the last one while nothing else ran")
         if self.losses > MAX_LOSSES:
             raise GenerationFailed(f"the image was lost {self.losses} times ({lost.reason} last)")
 

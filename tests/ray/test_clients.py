@@ -163,7 +163,7 @@ def test_whoever_hangs_up_frees_their_rows(served: str, path: str, fields: dict[
 
 
 def test_who_waits_for_a_replica_hears_it_and_may_leave(deploy: Deploy, tiny_sd: Path) -> None:
-    client = deploy(application({"t": tiny_model(tiny_sd)}, options={"model-t": {"max_ongoing_requests": 1}}))
+    client = deploy(application({"t": tiny_model(tiny_sd, engine={"max_rows": 2})}))
     long = {"prompt": "x", "num_inference_steps": 150, "sampler": "heun", "width": 128, "height": 128}
     events = {"Accept": "text/event-stream"}
     with (

@@ -65,8 +65,8 @@ def prometheus(base_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_every_panel_and_every_rule_finds_its_metrics(prometheus: str, deploy: Deploy, tiny_sd: Path) -> None:
-    short = {"max_ongoing_requests": 1, "max_queued_requests": 1}
-    client = deploy(application({"tiny": tiny_model(tiny_sd)}, options={"model-tiny": short}))
+    short = {"tiny": {"max_waiting": 1}}
+    client = deploy(application({"tiny": tiny_model(tiny_sd, engine={"max_rows": 2})}, settings=short))
     missing = queries()
     stop = threading.Event()
 

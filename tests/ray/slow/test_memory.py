@@ -36,8 +36,7 @@ def resident(processes: list[psutil.Process]) -> int:
 
 def test_forty_large_uploads_are_held_within_the_budget(deploy: Deploy, tiny_sd: Path) -> None:
     ingress = {"max_body_bytes": 32 * MB, "max_total_body_bytes": BUDGET_BYTES, "body_timeout_s": 300.0}
-    options = {"model-t": {"max_ongoing_requests": 1, "max_queued_requests": 100}}
-    client = deploy(application({"t": tiny_model(tiny_sd)}, ingress=ingress, options=options))
+    client = deploy(application({"t": tiny_model(tiny_sd, engine={"max_rows": 2})}, ingress=ingress))
     noise = np.random.default_rng(0).integers(0, 255, (2048, 2500, 3), np.uint8)
     text = base64.b64encode(as_file(Image.fromarray(noise))).decode()
     assert len(text) > UPLOAD_BYTES * 0.95
