@@ -89,7 +89,8 @@ def serve_config(model: dict[str, Any], port: int) -> dict[str, Any]:
     config["http_options"]["port"] = port
     application = config["applications"][0]
     ingress, replicas = ({one["name"]: one for one in application["deployments"]}[name] for name in DEPLOYMENTS)
-    ingress["user_config"]["models"]["emoji"]["limits"] = {"max_pixels": model["native_size"] ** 2}
+    emoji = ingress["user_config"]["models"]["emoji"]
+    emoji |= {"limits": {"max_pixels": model["native_size"] ** 2}, "max_waiting": 1000}
     replicas |= {"user_config": model}
     peer = {"name": "batch", "route_prefix": "/batch", "import_path": "benchmarks.peers.ray_batch:build"}
     config["applications"].append({**peer, "args": {"source": model["source"]}})
