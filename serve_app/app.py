@@ -14,6 +14,10 @@ from serve_app.deployments.safety_replica import SafetyReplica
 
 STOP_OPTIONS: Mapping[str, Any] = {"graceful_shutdown_wait_loop_s": 0.25}
 """How often a stopping replica looks whether it is idle. With Serve's 2 s an idle one takes that long to stop."""
+INGRESS_GRACE_SECONDS = 660
+"""How long a stopping ingress replica may take to answer what it has accepted: a default deadline, and a minute."""
+HEALTH_CHECK_SECONDS = 2
+"""A replica that was killed is missed, and replaced, after so long."""
 MODEL_OPTIONS: Mapping[str, Any] = {
     **STOP_OPTIONS,
     "num_replicas": 1,
@@ -21,7 +25,7 @@ MODEL_OPTIONS: Mapping[str, Any] = {
     "max_queued_requests": -1,
     "request_router_config": {"request_router_class": "serve_app.deployments.pinned_router:PinnedRouter"},
     "graceful_shutdown_timeout_s": 120,
-    "health_check_period_s": 10,
+    "health_check_period_s": HEALTH_CHECK_SECONDS,
     "health_check_timeout_s": 30,
 }
 """Serve's options of a model's deployment, where the config file gives none.
@@ -46,6 +50,8 @@ def build(config: AppConfig) -> Application:
         **STOP_OPTIONS,
         num_replicas=1,
         max_ongoing_requests=1000,
+        graceful_shutdown_timeout_s=INGRESS_GRACE_SECONDS,
+        health_check_period_s=HEALTH_CHECK_SECONDS,
         user_config={},
         ray_actor_options=resources(config.ingress),
     )
@@ -67,7 +73,12 @@ def deploy_model(name: str, placement: Placement, config: AppConfig) -> Applicat
 def deploy_safety(placement: Placement) -> Application:
     """The safety checker, shared by all models."""
     deployment = serve.deployment(
-        name=SAFETY, **STOP_OPTIONS, max_ongoing_requests=32, user_config={}, ray_actor_options=resources(placement)
+        name=SAFETY,
+        **STOP_OPTIONS,
+        max_ongoing_requests=32,
+        health_check_period_s=HEALTH_CHECK_SECONDS,
+        user_config={},
+        ray_actor_options=resources(placement),
     )
     return deployment(SafetyReplica).bind()
 

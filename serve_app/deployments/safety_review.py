@@ -5,16 +5,16 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import RayServeException
+from ray.exceptions import RayTaskError
 
 from serve_app.config import IngressConfig
+from serve_app.deployments.lost_work import STREAM_ERRORS
 from serve_app.errors import ContentRefused, ReviewFailed
 from serve_app.requests.events import GeneratedImage, Progress, Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
 
 ATTEMPTS = 3
-"""How many safety replicas may die with one image before it is given up."""
+"""How many safety replicas may be lost with one image before it is withheld."""
 
 log = logging.getLogger("darkroom.safety")
 
@@ -67,22 +67,29 @@ class SafetyReview:
             if isinstance(error.cause, ContentRefused):
                 raise error.cause from None
             raise failure(type(error.cause).__name__) from error
-        except (RayError, RayServeException) as error:
+        except STREAM_ERRORS as error:
             raise failure(type(error).__name__) from error
 
     async def _ask(self, image: GeneratedImage, request: GenerationRequest, policy: str) -> GeneratedImage:
-        """The checker's answer. Where its replica dies, another one is asked, which Serve may have to start first."""
+        """The checker's answer. Where its replica dies or is slow, another one is asked, once Serve has started it."""
         for attempt in range(1, ATTEMPTS + 1):
             response = self._checker.review.remote(image, request.output, policy)
             try:
-                return await response
-            except RayActorError:
+                async with asyncio.timeout(self._config.review_timeout_s / 2):
+                    return await response
+            except RayTaskError:
+                raise
+            except TimeoutError:
+                response.cancel()
+            except STREAM_ERRORS:
                 if attempt == ATTEMPTS:
                     raise
             except asyncio.CancelledError:
                 response.cancel()
-                raise
-        raise AssertionError("the last attempt returns or raises")
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+        raise failure(f"{ATTEMPTS} attempts were in vain")
 
 
 def failure(reason: str) -> ReviewFailed:
