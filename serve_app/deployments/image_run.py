@@ -118,14 +118,16 @@ class ImageRun:
             self.queue.remove(self)
 
     async def _wait(self) -> AsyncGenerator[Queued, None]:
-        """Until a replica is chosen."""
+        """Until a replica is chosen. Whoever is accepted is told so, also where none has to wait."""
         told: int | None = None
-        while not self._assigned.is_set():
+        while told is None or not self._assigned.is_set():
             queued = self.queue.position_of(self)
-            if queued.position != told and not self.entry.is_resumed:
+            if queued.position != told:
                 told = queued.position
-                yield queued
-            await race(self._assigned.wait(), self._aborted, BEAT_SECONDS)
+                if not self.entry.is_resumed:
+                    yield queued
+            if not self._assigned.is_set():
+                await race(self._assigned.wait(), self._aborted, BEAT_SECONDS)
 
     async def _draw(self) -> AsyncGenerator[Event, None]:
         """One attempt in one replica. Raises LostWork, and the request's own errors."""

@@ -41,15 +41,20 @@ def work_of(request: GenerationRequest, vae_scale_factor: int) -> Work:
 
 
 def estimate_work(params: GenerationParams, model: ModelCapabilities) -> Work:
-    """The work of one image, before anything of it is decided: of a size that is not given, the native one counts.
+    """The work of one image, before anything of it is decided: for a side that is not given, the native one counts.
+
+    There is none where the size is beyond the model's limits: that is refused later, by name.
 
     Raises:
         InvalidRequest: a sampling parameter is not valid.
     """
-    sampling = resolve_sampling(params, model)
+    sampling, limits = resolve_sampling(params, model), model.limits
     rows = 2 if sampling.guidance_scale > 1 else 1
     factor = model.vae_scale_factor
-    size = ((params.height or model.native_size) // factor, (params.width or model.native_size) // factor)
+    height, width = params.height or model.native_size, params.width or model.native_size
+    if not (0 < height <= limits.max_side and 0 < width <= limits.max_side and height * width <= limits.max_pixels):
+        return ()
+    size = (height // factor, width // factor)
     return (PassWork(size, rows, sampling.num_inference_steps * SAMPLERS[sampling.sampler].calls_per_step),)
 
 
