@@ -87,6 +87,15 @@ class Dispatcher:
             return decide(params, name, capabilities)
         return await self.workers.run(admission.caller.name, decide, params, name, capabilities)
 
+    async def _submit(
+        self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext
+    ) -> Sequence[Events]:
+        try:
+            return self.service.submit(requests, with_admission(context, admission))
+        except DarkroomError:
+            await admission.end()
+            raise
+
     async def generate(
         self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext | None = None
     ) -> AsyncGenerator[NumberedEvent, None]:
@@ -98,11 +107,7 @@ class Dispatcher:
         await admission.admit(requests[0].model, len(requests))
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
-        try:
-            streams = self.service.submit(requests, with_admission(context or CallerContext(), admission))
-        except DarkroomError:
-            await admission.end()
-            raise
+        streams = await self._submit(admission, requests, context or CallerContext())
         events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
         stopped: Cancelled | None = None
         images = [asyncio.create_task(feed(index, stream, events)) for index, stream in enumerate(streams)]

@@ -1,10 +1,9 @@
 """One model on its share of a GPU: an engine behind a Serve deployment."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_app.config import ModelConfig, TracingConfig, UsageConfig
@@ -17,6 +16,7 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.stream_leases import Stream, StreamLeases
+from serve_app.deployments.submit import submit
 from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.usage_actor import connect_usage
 from serve_app.deployments.usage_reporter import UsageReporter
@@ -29,7 +29,6 @@ from serve_app.requests.work import batch_share, work_of
 if TYPE_CHECKING:
     from serve_app.engine.denoise_loop import EngineCounters
     from serve_app.engine.engine import Engine
-    from serve_app.engine.image_future import ImageFuture
 
 
 ORPHAN_SECONDS = 0.5
@@ -159,7 +158,7 @@ class ModelReplica:
         stream: Stream,
     ) -> AsyncGenerator[ReplicaEvent, None]:
         buffer = EventBuffer()
-        future = await self._submit(request, context, buffer, resume_from)
+        future = await submit(lambda: self._engine, request, context, buffer, resume_from)
         stream.end = future.cancel
         image = asyncio.wrap_future(future)
         image.add_done_callback(buffer.close)
@@ -178,22 +177,6 @@ class ModelReplica:
                 yield finished
         finally:
             future.cancel()
-
-    async def _submit(
-        self, request: GenerationRequest, context: CallerContext, buffer: EventBuffer, resume_from: ResumePoint | None
-    ) -> "ImageFuture":
-        """Submit to the engine in use, also where it changes meanwhile."""
-        from serve_app.engine.passes import Callbacks  # it imports torch: see `load_engine`
-
-        watched = context.progress or context.previews > 0
-        callbacks = Callbacks(on_progress=buffer.put if watched else None, on_resume_point=buffer.put)
-        while True:
-            engine = self._engine
-            try:
-                return await off_the_loop(partial(engine.submit, request, context, callbacks, resume_from))
-            except NotReady:
-                if engine is self._engine:
-                    raise
 
     def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
         """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what is to do here."""
@@ -256,18 +239,3 @@ class ModelReplica:
             self._engine.close()
             if self._usage is not None:
                 self._usage.finish()
-
-
-async def off_the_loop(submit: "Callable[[], ImageFuture]") -> "ImageFuture":
-    """Submit in a thread, as a sampler may have to be compiled. A caller that leaves meanwhile cancels."""
-    submitted = asyncio.get_running_loop().run_in_executor(None, submit)
-    try:
-        return await asyncio.shield(submitted)
-    except asyncio.CancelledError:
-        submitted.add_done_callback(_cancel_submitted)
-        raise
-
-
-def _cancel_submitted(submitted: "asyncio.Future[ImageFuture]") -> None:
-    if submitted.exception() is None:
-        submitted.result().cancel()

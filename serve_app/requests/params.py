@@ -151,7 +151,8 @@ class GenerationParams(SamplingParams):
         Priority, Field(description="batch requests wait while interactive ones do not, for a minute at most.")
     ] = "interactive"
     deadline_ms: Annotated[
-        int | None, Field(ge=1, description="Refuse the request at once if it would take longer, milliseconds.")
+        int | None,
+        Field(ge=1, le=10**9, description="Refuse the request at once if it would take longer, milliseconds."),
     ] = None
     output_format: Annotated[str, Field(description="png, jpeg or webp.")] = "png"
     quality: Annotated[int, Field(ge=1, le=100, description="Quality of jpeg and webp.")] = 95
