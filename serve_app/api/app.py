@@ -23,6 +23,7 @@ from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
 from serve_app.api.middleware.body_budget import BodyBudget
 from serve_app.api.middleware.body_limit import BodyLimitMiddleware, BodyLimits
+from serve_app.api.middleware.lost_client import LostClientMiddleware
 from serve_app.api.middleware.parse_limits import ParseLimitMiddleware
 from serve_app.api.middleware.security_headers import SecurityHeadersMiddleware
 from serve_app.api.middleware.trace_requests import add_tracing
@@ -104,6 +105,7 @@ def add_middleware(
 ) -> None:
     """All middleware, the innermost first: each line encloses those before it."""
     app.add_middleware(ParseLimitMiddleware)
+    app.add_middleware(LostClientMiddleware)
     app.add_middleware(
         BodyLimitMiddleware,
         limits=BodyLimits(config.max_body_bytes, config.body_timeout_s),

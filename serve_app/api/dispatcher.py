@@ -16,20 +16,18 @@ from serve_app.api.keys import Caller
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.result_store import ResultStore
 from serve_app.api.service import Events, Service
+from serve_app.api.stream_buffer import NumberedEvent, StreamBuffer
 from serve_app.api.usage import Admission, Usage
 from serve_app.api.worker_pool import WorkerPool
 from serve_app.config import IngressConfig
 from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import Event, GeneratedImage
+from serve_app.requests.events import GeneratedImage
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.resolve import resolve
 
 log = logging.getLogger("darkroom.prompts")
-
-NumberedEvent = tuple[int, Event]
-"""Which image of the request, and what happened to it."""
 
 
 class Dispatcher:
@@ -108,15 +106,15 @@ class Dispatcher:
         if self.config.logs.prompts:
             log.info(json.dumps(prompt_line(caller, requests)))
         streams = await self._submit(admission, requests, context or CallerContext())
-        events: asyncio.Queue[NumberedEvent | asyncio.Task[None]] = asyncio.Queue()
+        events = StreamBuffer(self.config.max_preview_bytes)
         stopped: Cancelled | None = None
         images = [asyncio.create_task(feed(index, stream, events)) for index, stream in enumerate(streams)]
         for image in images:
-            image.add_done_callback(events.put_nowait)
+            image.add_done_callback(events.put)
         try:
             running = len(images)
             while running:
-                event = await events.get()
+                event = await events.take()
                 if isinstance(event, asyncio.Task):
                     running -= 1
                     try:
@@ -135,12 +133,12 @@ class Dispatcher:
             raise stopped
 
 
-async def feed(index: int, stream: Events, events: "asyncio.Queue[NumberedEvent | asyncio.Task[None]]") -> None:
-    """Put one image's events into the queue; raises what its stream raises."""
+async def feed(index: int, stream: Events, events: StreamBuffer) -> None:
+    """Put one image's events into the buffer; raises what its stream raises."""
     done = False
     async for event in stream:
         done = done or isinstance(event, GeneratedImage)
-        await events.put((index, event))
+        events.put((index, event))
     if not done:
         raise GenerationFailed("the model ended its response without an image")
 

@@ -142,6 +142,9 @@ class IngressConfig(Strict):
         Positive, Field(description="The largest sum of the bodies that a proxy or an ingress replica holds, bytes.")
     ] = 256 * 1024 * 1024
     body_timeout_s: Annotated[Seconds, Field(description="How long a body may take to arrive, seconds.")] = 60.0
+    max_preview_bytes: Annotated[
+        Positive, Field(description="The most bytes of previews in one response. Its progress goes on without them.")
+    ] = 32 * 1024 * 1024
     cors_origins: Annotated[tuple[str, ...], Field(description="Origins that browsers may call from.")] = ()
 
     def settings_of(self, model: str) -> ModelSettings:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
-from serve_app.api.dispatcher import Dispatcher, NumberedEvent, collect_all_images
+from serve_app.api.dispatcher import Dispatcher, collect_all_images
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.native.native_errors import problem
 from serve_app.api.native.schemas import (
@@ -22,6 +22,7 @@ from serve_app.api.native.schemas import (
 )
 from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.sse import after_first_event, event_response, format_event
+from serve_app.api.stream_buffer import NumberedEvent
 from serve_app.api.usage import Admission
 from serve_app.errors import DarkroomError, InvalidRequest, NotFound, shorten
 from serve_app.requests.events import Event, GeneratedImage, Progress, Queued

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Literal
 
-from serve_app.api.dispatcher import NumberedEvent
 from serve_app.api.openai.openai_errors import openai_problem
 from serve_app.api.openai.schemas import ImageDescription, ImageUsage
 from serve_app.api.sse import format_event
+from serve_app.api.stream_buffer import NumberedEvent
 from serve_app.errors import DarkroomError
 from serve_app.requests.events import GeneratedImage, Progress
 
