@@ -27,8 +27,8 @@ from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.work import batch_share, work_of
 
 if TYPE_CHECKING:
-    from serve_app.engine.denoise_loop import EngineCounters
     from serve_app.engine.engine import Engine
+    from serve_app.engine.engine_counters import EngineCounters
 
 
 ORPHAN_SECONDS = 0.5

@@ -80,3 +80,12 @@ def advance(state: torch.Tensor, steps: torch.Tensor, model_output: torch.Tensor
     rows, slots = state.shape[:2]
     operands = torch.cat([state, model_output[:, None], noise[:, None]], dim=1)
     return torch.bmm(steps, operands.reshape(rows, slots + 2, -1)).reshape(state.shape)
+
+
+def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
+    """`[A | B | D]` (calls, k, k + 2) to (calls, STATE_SLOTS, STATE_SLOTS + 2): B and D stay the last two columns."""
+    calls, known, _ = steps.shape
+    padded = torch.zeros(calls, STATE_SLOTS, STATE_SLOTS + 2, dtype=steps.dtype)
+    padded[:, :known, :known] = steps[:, :, :known]
+    padded[:, :known, STATE_SLOTS:] = steps[:, :, known:]
+    return padded

@@ -1,7 +1,6 @@
 """The engine: requests in, images out, many at once. A library: no Ray, no HTTP."""
 
-import threading
-from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -11,22 +10,22 @@ import torch
 from serve_app.config import ModelConfig
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
-from serve_app.engine.denoise_loop import DenoiseLoop, EngineCounters
+from serve_app.engine.denoise_loop import DenoiseLoop
+from serve_app.engine.device_errors import DeviceFault, fault_of
 from serve_app.engine.device_time import DeviceTime
+from serve_app.engine.engine_counters import EngineCounters
+from serve_app.engine.engine_state import EngineState
+from serve_app.engine.engine_threads import EngineThreads
 from serve_app.engine.find_capabilities import find_capabilities
 from serve_app.engine.image_future import ImageFuture
-from serve_app.engine.load_meter import LoadMeter
 from serve_app.engine.memory_use import measure_memory
-from serve_app.engine.open_images import OpenImages
-from serve_app.engine.passes import Callbacks, Pass, is_planned_at_once, plan_passes, table_of
+from serve_app.engine.passes import Callbacks, is_planned_at_once, plan_passes, table_of
 from serve_app.engine.prompt_cache import PromptCache
-from serve_app.engine.running_work import RunningWork
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler
 from serve_app.engine.step_latency import measure_curve
-from serve_app.engine.thread_queues import Inbox, Jobs
 from serve_app.engine.trajectory import Trajectory
 from serve_app.engine.vae_worker import VaeWorker
-from serve_app.errors import Draining, NotReady
+from serve_app.errors import DeviceLost, Draining, NotReady
 from serve_app.models.cpu_threads import run_apart
 from serve_app.models.denoisers.choose_executor import torch_cores
 from serve_app.models.load_family import load_family
@@ -57,38 +56,27 @@ class Engine:
         self._tables = SamplerTables(family.scheduler_config)
         self.capabilities = find_capabilities(family, config, self._tables)
         self.curve = run_apart(lambda: measure_curve(family, config))
-        self._inbox, self._jobs = Inbox(), Jobs()
-        self._open = OpenImages(family.autoencoder.scale_factor)
-        self._running = RunningWork(config.engine.stall_seconds)
-        self._meter = LoadMeter.configured(self.curve, config)
-        self.device_time = DeviceTime()
-        self._ended_thread = ""
+        self._state = EngineState.new(family, config, self.curve)
+        self._open = self._state.open_images
         encode_batch = 1 if config.engine.deterministic else config.engine.encode_batch
-        self._loop = DenoiseLoop(
+        loop = DenoiseLoop(
             family=family,
             config=config.engine,
-            scheduler=scheduler or DeadlineOrder(self.curve.cap, self.curve.seconds_of),
+            scheduler=scheduler or DeadlineOrder(self._state.row_caps, self.curve.seconds_of),
             prompt_cache=PromptCache(family, encode_batch, config.engine.prompt_cache_mb * 2**20),
             cores=torch_cores(config),
-            inbox=self._inbox,
-            jobs=self._jobs,
-            open_images=self._open,
-            running=self._running,
-            meter=self._meter,
-            device_time=self.device_time,
+            state=self._state,
         )
         worker = VaeWorker(
             family=family,
             config=config.engine,
             preview_decoder=run_apart(lambda: choose_preview_decoder(family, config)),
-            inbox=self._inbox,
-            jobs=self._jobs,
-            open_images=self._open,
-            running=self._running,
+            state=self._state,
         )
-        self._decode_thread = self._start("decode", worker.run)
+        self._threads = EngineThreads(self._open)
+        self._threads.start("decode", worker.run)
         worker.cores_claimed.wait()  # the last thread to claim cores should be the one with most: see `claim_cores`
-        self._denoise_thread = self._start("denoise", self._loop.run)
+        self._threads.start("denoise", loop.run)
 
     @classmethod
     def load(cls, config: ModelConfig, gpu_share: float = 1.0) -> Self:
@@ -96,8 +84,10 @@ class Engine:
 
         `gpu_share` is the part of a GPU's memory that this process may take.
         """
-        engine = cls(run_apart(lambda: load_family(config, gpu_share)), config)
-        engine.generate(GenerationParams(prompt="warm-up", num_inference_steps=2, seed=0))
+        with ExitStack() as closing:
+            engine = closing.enter_context(cls(run_apart(lambda: load_family(config, gpu_share)), config))
+            engine.generate(GenerationParams(prompt="warm-up", num_inference_steps=2, seed=0))
+            closing.pop_all()
         return engine
 
     def generate(self, params: GenerationParams) -> list[GeneratedImage]:
@@ -140,14 +130,8 @@ class Engine:
         )
         # A table that must be compiled, or a LoRA that must be read, is work for torch: see `run_apart`.
         pass_ = plan() if is_planned_at_once(request, self._tables) else run_apart(plan)
-        self._open.add(pass_, self._enqueue)
+        self._open.add(pass_)
         return pass_.future
-
-    def _enqueue(self, pass_: Pass) -> None:
-        if pass_.needs_source:
-            self._jobs.put(pass_)
-        else:
-            self._inbox.put(pass_)
 
     def table(self, request: GenerationRequest) -> SamplerTable:
         """The request's sampler as a table, compiled when first asked for."""
@@ -156,7 +140,12 @@ class Engine:
     @property
     def counters(self) -> EngineCounters:
         """Steps done, rows in flight, cancellations."""
-        return self._loop.counters
+        return self._state.counters
+
+    @property
+    def device_time(self) -> DeviceTime:
+        """How long the device has worked for each owner."""
+        return self._state.device_time
 
     def memory(self) -> MemoryUse:
         """What this process holds, of its device too."""
@@ -165,7 +154,7 @@ class Engine:
     def queue(self) -> Queued:
         """How long a request that came now would wait, as of the rows in flight and the last step's time."""
         side = self.config.native_size // self.family.autoencoder.scale_factor
-        cap = self.curve.cap((side, side))
+        cap = self._state.row_caps((side, side))
         waiting = max(0, self.counters.rows_in_flight - cap)
         calls = self.capabilities.defaults.num_inference_steps
         start_s = waiting / cap * calls * self.counters.step_seconds
@@ -176,14 +165,14 @@ class Engine:
 
         The running step is whatever the engine's threads do, not only denoising: see `RunningWork`.
         """
-        step_age_s, step_limit_s = self._running.nearest_limit()
+        step_age_s, step_limit_s = self._state.running.nearest_limit()
         return ReplicaLoad(
             images=len(self._open),
-            work_s=self._meter.work_s(self._open.calls_left()),
+            work_s=self._state.meter.work_s(self._open.work_left()),
             step_age_s=step_age_s,
             step_limit_s=step_limit_s,
             curve=self.curve,
-            slowdown=self._meter.slowdown,
+            slowdown=self._state.meter.slowdown,
         )
 
     def hand_over(self) -> None:
@@ -195,23 +184,33 @@ class Engine:
         self._open.hand_over(Draining("the engine hands its images over"))
 
     def check_health(self) -> None:
-        """Raise NotReady where a thread has died or the loop hangs; touch the GPU, which raises if it is lost."""
-        if self._ended_thread:
-            raise NotReady(f"the engine's {self._ended_thread} thread has ended")
-        age = self._running.oldest_s()
+        """Touch the GPU, and raise where the engine is of no use any more.
+
+        Raises:
+            DeviceLost: the device is broken, or a thread has died of an error.
+            NotReady: the engine is closed, or a thread hangs.
+        """
+        self._threads.check()
+        age = self._state.running.oldest_s()
         if age > self.config.engine.stall_seconds:
             raise NotReady(f"the engine has not moved for {age:.0f} s")
         if self.family.device.type == "cuda":
+            self._touch_device()
+
+    def _touch_device(self) -> None:
+        try:
             torch.zeros(1, device=self.family.device).item()
+        except RuntimeError as error:
+            if fault_of(error) is DeviceFault.LOST:
+                self._open.end(DeviceLost(f"the health check failed: {error}"))
+                self._threads.check()
 
     def close(self) -> None:
         """Take no more requests, finish those that were taken, stop the threads."""
         self._open.refuse(NotReady("the engine is closed"))
         self._open.wait()
-        self._inbox.put(None)
-        self._denoise_thread.join()
-        self._jobs.put(None)
-        self._decode_thread.join()
+        self._state.inbox.put(None)
+        self._threads.join()
 
     def __enter__(self) -> Self:
         return self
@@ -220,16 +219,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._run_thread, args=(name, run), name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def _run_thread(self, name: str, run: Callable[[], None]) -> None:
-        """If a thread dies of an error that belongs to no request, the open images fail and the engine closes."""
-        try:
-            run()
-        finally:
-            self._ended_thread = self._ended_thread or name
-            self._open.end(NotReady(f"the engine's {name} thread has ended"))

@@ -1,15 +1,10 @@
-"""What a caller holds while an image is made, and the boundary at which a failure becomes that caller's alone."""
+"""What a caller holds while an image is made."""
 
-import logging
 import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
 
 from serve_app.errors import DarkroomError, GenerationFailed
 from serve_app.requests.events import GeneratedImage
-
-log = logging.getLogger("darkroom.engine")
 
 
 class ImageFuture(Future[GeneratedImage]):
@@ -24,7 +19,7 @@ class ImageFuture(Future[GeneratedImage]):
         self.calls_left = 0
         self._interrupted = False
         self._settled = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a Claim may settle from wherever garbage is collected
         self._preview_requested = False
 
     def interrupt(self) -> bool:
@@ -35,6 +30,11 @@ class ImageFuture(Future[GeneratedImage]):
     def request_preview(self) -> None:
         """Ask for one preview, of the next step. From any thread."""
         self._preview_requested = True
+
+    @property
+    def is_preview_requested(self) -> bool:
+        """Whether `request_preview` was called and no step has answered it."""
+        return self._preview_requested
 
     def take_preview_request(self) -> bool:
         """Whether `request_preview` was called since the last call of this."""
@@ -58,32 +58,14 @@ class ImageFuture(Future[GeneratedImage]):
             self.set_result(outcome)
 
 
-class WorkItem(Protocol):
-    """Something the engine's threads work on."""
+class Claim:
+    """Whatever in the engine works on an image holds its claim. When nothing does any more, the future is settled.
 
-    def fail(self, error: DarkroomError) -> None:
-        """Give it up."""
-        ...
-
-
-ItemT = TypeVar("ItemT", bound=WorkItem)
-
-
-def run_guarded(phase: str, work: Callable[[Sequence[ItemT]], None], items: Sequence[ItemT]) -> None:
-    """Do `work` on all `items`; if it raises, do it on each item alone and fail those items that still raise.
-
-    This is the boundary of every thread of the engine, and the only broad `except` of the project: one request's error
-    ends neither a thread nor another request. An unexpected error becomes a GenerationFailed that names the `phase`.
+    So no mistake can leave a caller waiting: an image that was dropped on its way fails.
     """
-    try:
-        work(items)
-    except Exception as error:
-        if len(items) == 1:
-            log.warning("%s failed", phase, exc_info=error)
-            failure = GenerationFailed(f"{phase} failed: {type(error).__name__}: {error}")
-            items[0].fail(error if isinstance(error, DarkroomError) else failure)
-            return
-    else:
-        return
-    for item in items:
-        run_guarded(phase, work, [item])
+
+    def __init__(self, future: ImageFuture) -> None:
+        self._future = future
+
+    def __del__(self) -> None:
+        self._future.settle(GenerationFailed("the engine has dropped the image"))

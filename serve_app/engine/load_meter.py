@@ -1,13 +1,12 @@
 """`LoadMeter`: seconds of denoising, by the step curve and by what steps lately took beside it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from serve_app.config import ModelConfig
-from serve_app.engine.open_images import PassCalls
 from serve_app.engine.running_work import hang_limit
 from serve_app.requests.step_curve import Size, StepCurve
+from serve_app.requests.work import Work, batched_seconds
 
 WEIGHT = 0.1
 """Of the last step in the mean `slowdown`."""
@@ -76,13 +75,9 @@ class LoadMeter:
         sample = min(MOST_SLOWDOWN, max(LEAST_SLOWDOWN, seconds / expected_s))
         self.slowdown += WEIGHT * (sample - self.slowdown)
 
-    def work_s(self, left: Iterable[PassCalls]) -> float:
+    def work_s(self, work: Work) -> float:
         """Seconds of device time of these model calls, each with its rows' share of a full-width step."""
-        return self.slowdown * sum(one.calls * self._call_seconds(one.size, one.rows) for one in left)
-
-    def _call_seconds(self, size: Size, rows: int) -> float:
-        width = max(rows, self._curve.cap(size))
-        return self.step_seconds(size, width) * rows / width
+        return self.slowdown * batched_seconds(work, self._curve)
 
     def _is_new(self, step: StepShape) -> bool:
         return self._compiles and _compiled_for(step) not in self._compiled

@@ -1,23 +1,14 @@
 """`OpenImages`: the images that an engine has accepted and not settled yet, and why it takes no more."""
 
 import threading
-from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import replace
 
 from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.passes import Pass
+from serve_app.engine.thread_queues import Inbox, Jobs
 from serve_app.errors import DeviceLost, NotReady
-from serve_app.requests.step_curve import Size
-
-
-@dataclass(frozen=True)
-class PassCalls:
-    """`calls` model calls of a pass, of `rows` UNet rows each, at latent size `size`."""
-
-    size: Size
-    rows: int
-    calls: int
+from serve_app.requests.work import PassWork, Work
 
 
 class OpenImages:
@@ -25,29 +16,35 @@ class OpenImages:
 
     Args:
         scale_factor: pixels of a latent.
+        inbox: of the denoise loop, woken when the engine has ended.
+        jobs: of the VAE worker, likewise.
     """
 
-    def __init__(self, scale_factor: int) -> None:
+    def __init__(self, scale_factor: int, inbox: Inbox, jobs: Jobs) -> None:
         self._scale_factor = scale_factor
+        self._inbox, self._jobs = inbox, jobs
         self._changed = threading.Condition()
-        self._passes: dict[ImageFuture, tuple[PassCalls, ...]] = {}
+        self._passes: dict[ImageFuture, Work] = {}
         self._refusal: NotReady | None = None
         self.is_handing_over = False
-        self.is_lost = False
+        self.has_ended = False
 
     def __len__(self) -> int:
         return len(self._passes)
 
-    def add(self, first: Pass, enqueue: Callable[[Pass], None]) -> None:
+    def add(self, first: Pass) -> None:
         """Enqueue a request's first pass, unless no more are taken: then raise why."""
         future = first.future
         future.calls_left = first.calls_left
-        passes = tuple(_calls_of(pass_, self._scale_factor) for pass_ in (first, first.following) if pass_ is not None)
+        passes = first.work(self._scale_factor)
         with self._changed:
             if self._refusal is not None:
                 raise copy(self._refusal)
             self._passes[future] = passes
-            enqueue(first)
+            if first.needs_source:
+                self._jobs.put(first)
+            else:
+                self._inbox.put(first)
         future.add_done_callback(lambda _: self._forget(future))
 
     def refuse(self, error: NotReady) -> None:
@@ -62,9 +59,11 @@ class OpenImages:
         self.is_handing_over = True
 
     def end(self, error: NotReady) -> None:
-        """Take no more, and settle all with `error`."""
+        """Take no more, and settle all with `error`. The engine's threads see `has_ended`, and end."""
         self.refuse(error)
-        self.is_lost = self.is_lost or isinstance(error, DeviceLost)
+        self.has_ended = True
+        self._inbox.put(None)
+        self._jobs.put(None)
         with self._changed:
             left = list(self._passes)
         for future in left:
@@ -80,21 +79,18 @@ class OpenImages:
         """What `add` raises; None while it takes images."""
         return self._refusal
 
-    def calls_left(self) -> Iterable[PassCalls]:
+    def work_left(self) -> Work:
         """The model calls that the open images still take, pass by pass. Takes no lock."""
+        found: list[PassWork] = []
         for future, passes in list(self._passes.items()):
             left = future.calls_left
             for one in reversed(passes):
                 calls = min(one.calls, left)
                 left -= calls
-                yield PassCalls(one.size, one.rows, calls)
+                found.append(replace(one, calls=calls))
+        return tuple(found)
 
     def _forget(self, future: ImageFuture) -> None:
         with self._changed:
             self._passes.pop(future, None)
             self._changed.notify_all()
-
-
-def _calls_of(pass_: Pass, scale_factor: int) -> PassCalls:
-    size = (pass_.request.height // scale_factor, pass_.request.width // scale_factor)
-    return PassCalls(size, 2 if pass_.guided else 1, pass_.table.num_model_calls)

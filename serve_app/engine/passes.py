@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from serve_app.diffusion.table import SamplerTable
 from serve_app.diffusion.tables import SamplerTables
-from serve_app.engine.image_future import ImageFuture, run_guarded
+from serve_app.engine.image_future import Claim, ImageFuture
 from serve_app.engine.init_latents import Source, blank_init
+from serve_app.engine.work_guard import run_guarded
 from serve_app.errors import DarkroomError, InvalidRequest
 from serve_app.models.model_family import ModelFamily, Prompt, TokenizedPrompt
 from serve_app.requests.events import Progress, ResumePoint, Timings
 from serve_app.requests.image_files import Raster
 from serve_app.requests.request import CallerContext, GenerationRequest, InitImage
+from serve_app.requests.work import PassWork, Work
 
 OnProgress = Callable[[Progress], None]
 OnResumePoint = Callable[[ResumePoint], None]
@@ -43,6 +45,7 @@ class Pass:
     table: SamplerTable
     guided: bool
     future: ImageFuture
+    claim: Claim
     context: CallerContext
     callbacks: Callbacks
     prompts: tuple[TokenizedPrompt, ...]
@@ -68,8 +71,13 @@ class Pass:
         return self.request.init is not None and self.pass_index == 0
 
     @property
+    def pixel_size(self) -> tuple[int, int]:
+        """Width and height of the image that this pass makes."""
+        return self.request.width, self.request.height
+
+    @property
     def num_pixels(self) -> int:
-        """Of the image that this pass makes."""
+        """The same as a number."""
         return self.request.width * self.request.height
 
     @property
@@ -82,6 +90,12 @@ class Pass:
     def calls_left(self) -> int:
         """Those still to do, before the first step of this pass here."""
         return self.total_calls - self.calls_before - (self.resume_from.step_index if self.resume_from else 0)
+
+    def work(self, vae_scale_factor: int) -> Work:
+        """The model calls of this pass and of those that follow."""
+        size = (self.request.height // vae_scale_factor, self.request.width // vae_scale_factor)
+        own = PassWork(size, 2 if self.guided else 1, self.table.num_model_calls)
+        return (own, *(self.following.work(vae_scale_factor) if self.following is not None else ()))
 
     def progress(self, step_index: int) -> Progress:
         """How far the whole request is after `step_index` of this pass's model calls."""
@@ -129,12 +143,14 @@ def plan_passes(
     if request.init is None and family.mask_channels:
         request = replace(request, init=blank_init(request.width, request.height))
     guided = request.sampling.guidance_scale > 1 and not family.distilled
+    future = ImageFuture()
     first = Pass(
         request=request,
         table=table_of(request, tables),
         guided=guided,
         prompts=tokenize_prompts(request, family, guided),
-        future=ImageFuture(),
+        future=future,
+        claim=Claim(future),
         context=context,
         callbacks=callbacks,
     )

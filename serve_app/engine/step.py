@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from serve_app.diffusion.guidance import guide
 from serve_app.diffusion.table import STATE_SLOTS, advance
+from serve_app.engine.load_meter import StepShape
 from serve_app.engine.trajectory import Trajectory
 from serve_app.models.model_family import DenoisingBatch, ModelFamily
 
@@ -27,7 +28,7 @@ class UncondRows:
 def step(family: ModelFamily, rows: Sequence[Trajectory], bucket: int | None) -> None:
     """One model call for all rows, all of one group; advances each row's `state` and `step_index`.
 
-    If the forward raises, no row has changed. With `bucket`, every forward has exactly that many rows.
+    If this raises, no row has changed. With `bucket`, every forward has exactly that many rows.
     """
     batch, uncond = assemble(rows, family.device)
     output = predict_in_buckets(family, batch, bucket) if bucket else family.predict(batch)
@@ -65,6 +66,12 @@ def assemble(rows: Sequence[Trajectory], device: torch.device) -> tuple[Denoisin
     )
 
 
+def shape_of(rows: Sequence[Trajectory]) -> StepShape:
+    """The shape of a step of these rows, which have one size."""
+    prompts = [prompt for row in rows for prompt in (row.conditioning, row.unconditional) if prompt is not None]
+    return StepShape(rows[0].size, len(prompts), frozenset(prompt.num_tokens for prompt in prompts))
+
+
 def predict_in_buckets(family: ModelFamily, batch: DenoisingBatch, bucket: int) -> torch.Tensor:
     """Forward `bucket` rows at a time, the last bucket padded with copies of its first row."""
     outputs = []
@@ -96,8 +103,9 @@ def update(rows: Sequence[Trajectory], model_output: torch.Tensor, device: torch
         if draw is not None:
             noise[index] = draw
     moved = advance(state, matrices.to(device, non_blocking=True), model_output, noise.to(device, non_blocking=True))
-    for row, after, output in zip(rows, moved, model_output, strict=True):
-        row.advance_to(after, output)
+    states = [row.next_state(after, output) for row, after, output in zip(rows, moved, model_output, strict=True)]
+    for row, after in zip(rows, states, strict=True):
+        row.advance_to(after)
 
 
 def _pad_slots(state: torch.Tensor, slots: int) -> torch.Tensor:

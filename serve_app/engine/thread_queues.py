@@ -25,6 +25,11 @@ class PreviewJob:
         """The caller's."""
         return self.pass_.future
 
+    @property
+    def pixel_size(self) -> tuple[int, int]:
+        """See `Pass`."""
+        return self.pass_.pixel_size
+
     def fail(self, error: DarkroomError) -> None:
         """The image does not depend on its previews: tell the progress without one."""
         self.pass_.tell(self.progress)

@@ -1,10 +1,11 @@
 """An image being denoised: its sampler state, and what each step needs of it."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from serve_app.diffusion.table import STATE_SLOTS
+from serve_app.diffusion.table import pad_matrices
 from serve_app.engine.image_future import ImageFuture
 from serve_app.engine.init_latents import InitialState
 from serve_app.engine.passes import Pass
@@ -17,6 +18,16 @@ SHORT_PROMPT_TOKENS = 320
 
 CLEAN = torch.tensor([1.0, 0.0])
 """The noising (signal, noise) of clean latents."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NextState:
+    """What a step leads to: the state (slots, c, h, w), and the estimate of the clean latents where it is wanted."""
+
+    state: torch.Tensor
+    denoised: torch.Tensor | None
+    interrupted: bool
+    answers_preview_request: bool
 
 
 class Trajectory:
@@ -51,6 +62,7 @@ class Trajectory:
         self.state[0] = initial.latents
         self.step_index = 0
         self.denoised: torch.Tensor | None = None
+        self._step_noise: torch.Tensor | None = None
         self.interrupted = False
         self.device_seconds = 0.0
         self.steps: list[StepTime] = []
@@ -76,7 +88,7 @@ class Trajectory:
         return ResumePoint(
             pass_index=self.pass_.pass_index,
             step_index=self.step_index,
-            draws=self.noise.drawn,
+            draws=self.noise.drawn - (self._step_noise is not None),
             shape=tuple(self.state.shape),
             state=self.state.cpu().numpy().tobytes(),
         )
@@ -165,6 +177,11 @@ class Trajectory:
             steps=(*earlier.steps, *self.steps),
         )
 
+    @property
+    def pixel_size(self) -> tuple[int, int]:
+        """See `Pass`."""
+        return self.pass_.pixel_size
+
     def fail(self, error: DarkroomError) -> None:
         """See `Pass.fail`."""
         self.pass_.fail(error)
@@ -192,29 +209,37 @@ class Trajectory:
             self.steps.append(step)
 
     def draw_noise(self) -> torch.Tensor | None:
-        """This step's noise, (c, h, w) on the CPU; None where the sampler draws none."""
-        return self.noise.draw() if self.table.draws_noise[self.step_index] else None
+        """This step's noise, (c, h, w) on the CPU; None where the sampler draws none.
 
-    def advance_to(self, state: torch.Tensor, model_output: torch.Tensor) -> None:
-        """Take the next step's `state`. What a mask keeps is put back, with the noise of that step."""
-        last = self.step_index + 1 == self.table.num_model_calls
-        self.interrupted = self.pass_.future.is_interrupted and not last
-        previewed = self.pass_.previews_at(self.step_index + 1) or self.pass_.future.take_preview_request()
-        estimate = self.interrupted or previewed
-        self.denoised = self.table.denoise(self.step_index, self.state[0], model_output) if estimate else None
-        self.state = state[: self.table.num_slots]
-        self.step_index += 1
+        It is drawn once, so that a step that failed and is tried again draws the same image.
+        """
+        if self._step_noise is None and self.table.draws_noise[self.step_index]:
+            self._step_noise = self.noise.draw()
+        return self._step_noise
+
+    def next_state(self, state: torch.Tensor, model_output: torch.Tensor) -> NextState:
+        """What the step leads to: `state` is the table's. What a mask keeps is put back, with that step's noise.
+
+        Nothing changes here yet, so that the step can be tried again.
+        """
+        future, following = self.pass_.future, self.step_index + 1
+        last = following == self.table.num_model_calls
+        interrupted = future.is_interrupted and not last
+        asked = future.is_preview_requested
+        estimate = interrupted or asked or self.pass_.previews_at(following)
+        denoised = self.table.denoise(self.step_index, self.state[0], model_output) if estimate else None
+        state = state[: self.table.num_slots]
         if self.repaint is not None:
-            self.state[0] = self.repaint.restore(self.state[0], self.table.noising[self.step_index])
-        if self.finished:
+            state[0] = self.repaint.restore(state[0], self.table.noising[following])
+        if interrupted or last:
             # A view would keep the whole batch's state in memory until this image is decoded.
-            self.state = self.state[:1].clone()
+            state = state[:1].clone()
+        return NextState(state=state, denoised=denoised, interrupted=interrupted, answers_preview_request=asked)
 
-
-def pad_matrices(steps: torch.Tensor) -> torch.Tensor:
-    """`[A | B | D]` (calls, k, k + 2) to (calls, STATE_SLOTS, STATE_SLOTS + 2): B and D stay the last two columns."""
-    calls, known, _ = steps.shape
-    padded = torch.zeros(calls, STATE_SLOTS, STATE_SLOTS + 2, dtype=steps.dtype)
-    padded[:, :known, :known] = steps[:, :, :known]
-    padded[:, :known, STATE_SLOTS:] = steps[:, :, known:]
-    return padded
+    def advance_to(self, after: NextState) -> None:
+        """The step is done."""
+        self.state, self.denoised, self.interrupted = after.state, after.denoised, after.interrupted
+        self.step_index += 1
+        self._step_noise = None
+        if after.answers_preview_request:
+            self.future.take_preview_request()

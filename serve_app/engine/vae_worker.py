@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from serve_app.config import EngineConfig
+from serve_app.engine.engine_state import EngineState
 from serve_app.engine.hires import enlarge_latents, enlarge_pixels
-from serve_app.engine.image_future import run_guarded
 from serve_app.engine.init_latents import encode_source
-from serve_app.engine.open_images import OpenImages
 from serve_app.engine.passes import Pass
-from serve_app.engine.running_work import RunningWork
-from serve_app.engine.thread_queues import Inbox, Job, Jobs, PreviewJob
+from serve_app.engine.row_caps import RowCaps
+from serve_app.engine.thread_queues import Job, PreviewJob
 from serve_app.engine.trajectory import Trajectory
-from serve_app.errors import Draining
+from serve_app.engine.work_guard import run_guarded
+from serve_app.errors import DeviceLost, Draining
 from serve_app.models.cpu_threads import claim_cores
 from serve_app.models.model_family import ModelFamily
 from serve_app.models.preview_decoder import PreviewDecoder
@@ -41,10 +41,7 @@ class VaeWorker:
         family: the checkpoint, whose autoencoder is used.
         config: decode batch and threads are read.
         preview_decoder: makes the previews.
-        inbox: what the denoise loop takes.
-        jobs: what to do.
-        open_images: says when to hand over.
-        running: is told each job.
+        state: what it shares with the engine.
     """
 
     def __init__(
@@ -53,31 +50,26 @@ class VaeWorker:
         family: ModelFamily,
         config: EngineConfig,
         preview_decoder: PreviewDecoder,
-        inbox: Inbox,
-        jobs: Jobs,
-        open_images: OpenImages,
-        running: RunningWork,
+        state: EngineState,
     ) -> None:
         self._family = family
-        self._rows = 1 if config.deterministic else config.decode_batch
+        self._row_caps = RowCaps(lambda _: 1 if config.deterministic else config.decode_batch)
         self._preview_decoder = preview_decoder
-        self._inbox = inbox
-        self._jobs = jobs
+        self._inbox, self._jobs, self._open = state.inbox, state.jobs, state.open_images
+        self._guard, self._running = state.guard, state.running
         self._waiting: deque[Job | None] = deque()
-        self._open = open_images
-        self._running = running
         self._stall_seconds = config.stall_seconds
         self._compressors = ThreadPoolExecutor(config.image_threads, thread_name_prefix="compress")
         self._stream = torch.cuda.Stream(family.device) if family.device.type == "cuda" else None
         self.cores_claimed = threading.Event()
 
     def run(self) -> None:
-        """Do jobs until one is None."""
+        """Do jobs until one is None, or until the engine has ended."""
         claim_cores(self._family.device, 1)
         self.cores_claimed.set()
         with self._compressors, torch.inference_mode(), torch.cuda.stream(self._stream):
-            while batch := self._next_batch():
-                self._work([job for job in batch if not job.future.done()])
+            while not self._open.has_ended and self._work():
+                pass
 
     def _next_batch(self) -> list[Job]:
         """Wait for a job. A trajectory brings along those of its size right behind it, up to a decode batch."""
@@ -86,7 +78,7 @@ class VaeWorker:
         if first is None:
             return []
         batch = [first]
-        while isinstance(first, Trajectory) and self._waiting and len(batch) < self._rows:
+        while isinstance(first, Trajectory) and self._waiting and len(batch) < self._row_caps(first.size):
             job = self._waiting[0]
             if not isinstance(job, Trajectory) or job.size != first.size:
                 break
@@ -105,26 +97,30 @@ class VaeWorker:
                 if isinstance(job, Pass) or (isinstance(job, Trajectory) and job.following is not None):
                     job.fail(Draining("the image goes on in another engine"))
 
-    def _work(self, batch: Sequence[Job]) -> None:
-        """Do each job; the trajectories that are to be decoded, together."""
+    def _work(self) -> bool:
+        """Do a job, and trajectories that are to be decoded together. False where there is none to come."""
+        batch = self._next_batch()
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.default_stream(self._family.device))
         to_decode: list[Trajectory] = []
         for job in batch:
+            if job.future.done():
+                continue
             if isinstance(job, Pass):
                 with self._running.during_kind("encoding images", job.num_pixels):
-                    run_guarded("encoding the image", self._encode, [job])
+                    self._guard.run("encoding the image", self._encode, [job])
             elif isinstance(job, PreviewJob):
                 with self._running.during_kind("making previews", job.pass_.num_pixels):
-                    run_guarded("making a preview", self._preview, [job])
+                    self._guard.run("making a preview", self._preview, [job])
             elif job.enlarges_latents:
                 with self._running.during_kind("enlarging latents", job.pass_.num_pixels):
-                    run_guarded("enlarging the latents", self._enlarge, [job])
+                    self._guard.run("enlarging the latents", self._enlarge, [job])
             else:
                 to_decode.append(job)
         if to_decode:
             with self._running.during_kind("decoding", sum(row.pass_.num_pixels for row in to_decode)):
-                run_guarded("decoding", self._decode, to_decode)
+                self._guard.run("decoding", self._decode, to_decode, self._lower_cap)
+        return bool(batch)
 
     def _encode(self, passes: Sequence[Pass]) -> None:
         """Give each pass its source."""
@@ -149,12 +145,22 @@ class VaeWorker:
         self._inbox.put(pass_)
 
     def _decode(self, rows: Sequence[Trajectory]) -> None:
-        """One VAE call. It is padded because the result depends on the number of rows."""
+        """VAE calls, padded because the result depends on the number of rows."""
         latents = torch.stack([row.final_latents() for row in rows])
-        padding = latents[:1].expand(self._rows - len(rows), -1, -1, -1)
-        images = self._family.autoencoder.decode(torch.cat([latents, padding]))
-        for row, pixels in zip(rows, images[: len(rows)], strict=True):
+        width = self._row_caps(rows[0].size)
+        images: list[torch.Tensor] = []
+        for part in latents.split(width):
+            padding = part[:1].expand(width - len(part), -1, -1, -1)
+            images += self._family.autoencoder.decode(torch.cat([part, padding]))[: len(part)]
+        for row, pixels in zip(rows, images, strict=True):
             self._compress("writing the file", partial(self._finish, pixels=pixels.numpy()), row)
+
+    def _lower_cap(self, rows: Sequence[Trajectory]) -> bool:
+        """After a decode that did not fit into memory."""
+        size = rows[0].size
+        width = self._row_caps(size)
+        self._row_caps.lower(size, width)
+        return width > 1
 
     def _compress(self, phase: str, work: Callable[[Sequence[JobT]], None], job: JobT) -> None:
         """Have a thread of the pool do the rest of a job. The device is not needed for it."""
@@ -163,7 +169,13 @@ class VaeWorker:
             with self._running.during(self._stall_seconds):
                 run_guarded(phase, work, [job])
 
-        self._compressors.submit(run)
+        self._compressors.submit(run).add_done_callback(self._end_if_failed)
+
+    def _end_if_failed(self, done: Future[None]) -> None:
+        """What the guard let through belongs to no request."""
+        error = done.exception()
+        if error is not None:
+            self._open.end(error if isinstance(error, DeviceLost) else DeviceLost(f"a thread has ended: {error}"))
 
     def _finish(self, rows: Sequence[Trajectory], pixels: np.ndarray) -> None:
         """Turn pixels (h, w, 3) uint8 into the second pass's init image, or else into the file."""

@@ -13,7 +13,7 @@ import ray
 from PIL import Image
 from ray import serve
 
-from serve_app.engine.denoise_loop import EngineCounters
+from serve_app.engine.engine_counters import EngineCounters
 from tests.ray.apps import application, tiny_model
 from tests.ray.conftest import Deploy
 
