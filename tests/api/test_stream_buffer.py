@@ -80,16 +80,21 @@ class Painting(FakeService):
 
     steps, preview_bytes = 200, 200 * KB
 
+    def __init__(self) -> None:
+        super().__init__(CONFIG)
+        self.painted = asyncio.Event()
+
     async def _generate(self, request: GenerationRequest, context: CallerContext) -> AsyncGenerator[Event, None]:
         for step in range(1, self.steps + 1):
             await asyncio.sleep(0)
             yield Progress(step, self.steps, preview=step.to_bytes(2, "big") * (self.preview_bytes // 2))
+        self.painted.set()
         yield replace(IMAGE, content=b"image")
 
 
 async def read_late(path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[list[dict[str, Any]], int]:
     """The events of a client that reads the first bytes, and the rest only later; the most bytes that waited for it."""
-    service, content = Painting(CONFIG), json.dumps(body).encode()
+    service, content = Painting(), json.dumps(body).encode()
     app, reads = create_app(service, service.config), asyncio.Event()
     text = b""
 
@@ -110,7 +115,7 @@ async def read_late(path: str, body: dict[str, Any], headers: dict[str, str]) ->
     scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "client": ("1.2.3.4", 5)}
     scope["headers"] = [(name.encode(), value.encode()) for name, value in sent.items()]
     answering = asyncio.create_task(app(scope, receive, send))
-    await asyncio.sleep(0.5)
+    await asyncio.wait_for(service.painted.wait(), 30)
     before = len(text)
     reads.set()
     await answering
