@@ -111,7 +111,10 @@ class ModelQueue:
     def call(self, run: ImageRun) -> Any:
         """See `RunQueue`."""
         assert run.given is not None
-        return self._handle.generate.remote(
+        # Serve's router tells calls apart by an id that it takes from the context: it is the same for all images of one
+        # HTTP request, and then one call of two that are routed together is never sent.
+        return Context().run(
+            self._handle.generate.remote,
             run.request,
             run.context,
             run.saved,
