@@ -9,6 +9,7 @@ DarkroomError                       500  internal_error
 |- LimitExceeded                    429  limit_exceeded      a limit of the caller is reached; see Retry-After
 |- InvalidRequest                   422  invalid_request     names the field, its value and what is allowed
 |  |- UnreadableBody                400  unreadable_body     the body cannot be decoded
+|  |- InvalidIdempotencyKey         422  invalid_idempotency_key  malformed, or used for another request before
 |  `- UnknownName                   422  unknown_name        a model, sampler, schedule or format that does not exist
 |- BodyTooSlow                      408  body_too_slow       the upload took too long
 |- BodyTooLarge                     413  body_too_large      refused before it is parsed
@@ -83,6 +84,12 @@ class UnreadableBody(InvalidRequest):
         super().__init__(field, value, limit or "must be UTF-8 JSON of moderate depth, or a valid form")
 
 
+class InvalidIdempotencyKey(InvalidRequest):
+    """An `Idempotency-Key` that is malformed, or that the caller has used for another request."""
+
+    code = "invalid_idempotency_key"
+
+
 class UnknownName(InvalidRequest):
     """A name that is not configured or does not exist."""
 
@@ -96,9 +103,7 @@ class Unauthorized(DarkroomError):
     code = "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__(
-            "the key is missing or unknown: send Authorization: Bearer KEY, or Basic with the key's name and the key"
-        )
+        super().__init__("the key is missing or unknown: send Authorization: Bearer KEY, or Basic with name and key")
 
 
 class NotFound(DarkroomError):
@@ -159,10 +164,7 @@ class BodyTooLarge(DarkroomError):
 
 
 class Overloaded(DarkroomError):
-    """There is too much work. `retry_after_s` becomes the Retry-After header.
-
-    The estimates, in seconds, are those of the request that is refused; None where there are none.
-    """
+    """There is too much work. `retry_after_s` becomes the Retry-After header."""
 
     status = 429
     code = "overloaded"
@@ -177,7 +179,7 @@ class Overloaded(DarkroomError):
         super().__init__(retry_after_s, reason, estimated_start_s, estimated_finish_s)
         self.retry_after_s = retry_after_s
         self.reason = reason
-        self.estimated_start_s = estimated_start_s
+        self.estimated_start_s = estimated_start_s  # of the request that is refused; None where it is not known
         self.estimated_finish_s = estimated_finish_s
 
     def __str__(self) -> str:

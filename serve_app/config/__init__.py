@@ -8,6 +8,7 @@ from serve_app.config.application import AppConfig, Placement, SafetyConfig, Tra
 from serve_app.config.caller_limits import CallerLimits
 from serve_app.config.edge_settings import EdgeSettings
 from serve_app.config.ingress_config import (
+    IdempotencyConfig,
     IngressConfig,
     KeysConfig,
     LogsConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "CallerLimits",
     "EdgeSettings",
     "EngineConfig",
+    "IdempotencyConfig",
     "IngressConfig",
     "KeysConfig",
     "LogsConfig",

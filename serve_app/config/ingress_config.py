@@ -113,6 +113,16 @@ class ResultsConfig(Strict):
         return self
 
 
+class IdempotencyConfig(Strict):
+    """How long an ingress replica keeps the results of requests with an `Idempotency-Key`, for their retries."""
+
+    max_mb: Annotated[Positive, Field(description="The most that is kept of all callers together, MB.")] = 256
+    max_mb_per_caller: Annotated[
+        Positive, Field(description="The most that is kept of one caller, MB. The caller's oldest go first.")
+    ] = 64
+    max_age_s: Annotated[Seconds, Field(description="How long a result is kept, seconds.")] = 600.0
+
+
 class LogsConfig(Strict):
     """What the access log holds."""
 
@@ -133,6 +143,9 @@ class IngressConfig(Strict):
         AnonymousLimits, Field(description="The limits of each address that calls without a key, where keys are off.")
     ] = AnonymousLimits()
     results: Annotated[ResultsConfig, Field(description="Images that are fetched by link.")] = ResultsConfig()
+    idempotency: Annotated[
+        IdempotencyConfig, Field(description="Results that are kept in memory for retries with an Idempotency-Key.")
+    ] = IdempotencyConfig()
     logs: Annotated[LogsConfig, Field(description="What the access log holds.")] = LogsConfig()
     review_timeout_s: Annotated[
         Seconds, Field(description="How long the safety checker may take for one image, seconds. After it: 503.")

@@ -82,6 +82,7 @@ class CallerContext:
     intermediate images, evenly spaced. `is_batch` requests give way to others. The image should be done within
     `deadline_s` seconds; None leaves that to the model's settings. With `counts_device_time` the
     device's seconds are summed for the owner. With a `traceparent` (W3C Trace Context) each step's time is kept.
+    Requests with the same `idempotency_key` are one request, sent again: see `requests/idempotency.py`.
     """
 
     task: str = ""
@@ -92,3 +93,4 @@ class CallerContext:
     previews: int = 0
     counts_device_time: bool = False
     traceparent: str = ""
+    idempotency_key: str = ""

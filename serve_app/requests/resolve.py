@@ -14,6 +14,8 @@ from serve_app.requests.samplers import read_names
 from serve_app.requests.sizes import check_range, resolve_sizes
 
 MAX_SEED = 2**32 - 1
+LARGEST_DRAWN_SEED = MAX_SEED - 1000
+"""A seed that is not given leaves room for those of further images."""
 LORA_TAG = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
 
 
@@ -106,7 +108,7 @@ def check_prompts(prompt: str, negative_prompt: str, limits: Limits, may_be_empt
 def draw_seed(field: str, seed: int | None) -> int:
     """The seed as given, or a random one."""
     if seed is None:
-        return random.SystemRandom().randint(0, MAX_SEED - 1000)
+        return random.SystemRandom().randint(0, LARGEST_DRAWN_SEED)
     check_range(field, seed, 0, MAX_SEED)
     return seed
 
