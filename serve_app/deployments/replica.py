@@ -1,26 +1,27 @@
 """One model on its share of a GPU: an engine behind a Serve deployment."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_app.config import ModelConfig, TracingConfig, UsageConfig
 from serve_app.config.names import deployment_of
 from serve_app.deployments import serve_state
-from serve_app.deployments.event_buffer import EventBuffer
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.load_engine import load_engine
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
+from serve_app.deployments.running_images import RunningImages
 from serve_app.deployments.spans import ImageSpans, start_tracing
 from serve_app.deployments.stream_leases import Stream, StreamLeases
 from serve_app.deployments.submit import submit
 from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.usage_actor import connect_usage
 from serve_app.deployments.usage_reporter import UsageReporter
-from serve_app.errors import Cancelled, ConfigError, NotReady, ReplicaFull
+from serve_app.errors import ConfigError, NotReady, ReplicaFull
 from serve_app.requests.capabilities import ModelCapabilities
 from serve_app.requests.events import MemoryUse, Progress, Queued, ReplicaEvent, ReplicaLoad, ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -49,6 +50,7 @@ class ModelReplica:
         self._changes: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
         self._leases = StreamLeases()
+        self._images = RunningImages()
         self._orphan_watcher: asyncio.Task[None] | None = None
         self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name)
@@ -125,6 +127,8 @@ class ModelReplica:
     ) -> AsyncIterator[ReplicaEvent]:
         """Queued at once, progress if asked, resume points, the image last. Closing the stream frees its rows.
 
+        Where the image runs already, by its idempotency key, this stream gets its events, too.
+
         Args:
             request: what to draw.
             context: who asks, and what they want to be told.
@@ -143,7 +147,7 @@ class ModelReplica:
             raise ReplicaFull("the replica that was meant has gone")
         context = context or CallerContext()
         stream = Stream(ingress, self._share_of(request), suspect, alone)
-        with self._leases.hold(stream):
+        with self._leases.hold(stream, joins=self._images.has(context.idempotency_key, request)):
             yield Queued(0, 0.0)
             async with aclosing(self._generate(request, context, resume_from, stream)) as events:
                 async for event in events:
@@ -157,26 +161,31 @@ class ModelReplica:
         resume_from: ResumePoint | None,
         stream: Stream,
     ) -> AsyncGenerator[ReplicaEvent, None]:
-        buffer = EventBuffer()
-        future = await submit(lambda: self._engine, request, context, buffer, resume_from)
-        stream.end = future.cancel
-        image = asyncio.wrap_future(future)
-        image.add_done_callback(buffer.close)
-        try:
+        begin = partial(submit, lambda: self._engine, request, context, resume_from)
+        image = self._images.open(context.idempotency_key, request, begin)
+        with image.reading(context.progress or context.previews > 0) as buffer:
+            stream.end = partial(image.end_reading, buffer)
+            future = await image.submitted()
             with self._tasks.running(context, future) if context.task else nullcontext():
                 async for event in buffer.read():
                     if context.task and isinstance(event, Progress):
                         self._tasks.note(context, future, event)
                     yield event
-                if image.cancelled():
-                    raise Cancelled("stopped by its owner")
-                finished = await image
-                self._metrics.note(finished)
-                if context.traceparent:
-                    self._spans.record(request, context, finished)
+                finished = image.result()
+                if not image.is_counted:
+                    image.is_counted = True
+                    self._metrics.note(finished)
+                    if context.traceparent:
+                        self._spans.record(request, context, finished)
                 yield finished
-        finally:
-            future.cancel()
+
+    def find_images(self, keys: Sequence[str]) -> list[str]:
+        """Those of these idempotency keys whose images run here. An ingress replica that has them may join."""
+        return self._images.find(keys)
+
+    def drop_image(self, key: str) -> None:
+        """An ingress replica wants the image with this key no more."""
+        self._images.drop(key)
 
     def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
         """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what is to do here."""

@@ -56,14 +56,15 @@ class StreamLeases:
         return sum(seconds for ingress, seconds in list(self._queued.items()) if not self._is_over(ingress))
 
     @contextmanager
-    def hold(self, stream: Stream) -> Iterator[None]:
-        """While inside, the stream counts.
+    def hold(self, stream: Stream, joins: bool = False) -> Iterator[None]:
+        """While inside, the stream counts. One that `joins` another one's image needs no room.
 
         Raises:
             Draining: this replica is about to stop.
             ReplicaFull: there is no room, or another request must be alone.
         """
-        self._check(stream)
+        if not joins:
+            self._check(stream)
         self._streams[stream] = None
         self._renewed.setdefault(stream.ingress, self._clock())
         try:

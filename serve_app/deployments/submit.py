@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from serve_app.deployments.event_buffer import EventBuffer
+from serve_app.deployments.running_images import Tell
 from serve_app.errors import NotReady
 from serve_app.requests.events import ResumePoint
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -19,17 +19,17 @@ async def submit(
     current: "Callable[[], Engine]",
     request: GenerationRequest,
     context: CallerContext,
-    buffer: EventBuffer,
     resume_from: ResumePoint | None,
+    tell: Tell,
 ) -> "ImageFuture":
-    """Submit to the engine in use, also where it changes meanwhile. What it tells goes into the buffer.
+    """Submit to the engine in use, also where it changes meanwhile. It tells progress only where that may be watched.
 
     Raises what `Engine.submit` raises.
     """
     from serve_app.engine.passes import Callbacks  # it imports torch: see `load_engine`
 
-    watched = context.progress or context.previews > 0
-    callbacks = Callbacks(on_progress=buffer.put if watched else None, on_resume_point=buffer.put)
+    may_be_watched = context.progress or context.previews > 0 or bool(context.idempotency_key)
+    callbacks = Callbacks(on_progress=tell if may_be_watched else None, on_resume_point=tell)
     while True:
         engine = current()
         try:

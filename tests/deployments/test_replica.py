@@ -202,3 +202,28 @@ def test_a_later_config_changes_the_model_while_images_are_drawn(
         replica.__del__()
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_retry_joins_the_image_that_runs_and_it_is_drawn_once(replica: ModelReplica, tiny_sd: Path) -> None:
+    async def run() -> tuple[list[object], list[object], int]:
+        asked = request(tiny_config(tiny_sd), num_inference_steps=60, sampler="heun")
+        context = CallerContext(idempotency_key="k/0", task="mine", owner="me", progress=True)
+        before = replica.counters().steps
+        first: Any = replica.generate(asked, context, ingress="dead")
+        assert isinstance(await anext(first), Queued)
+        assert isinstance(await anext(first), Progress)
+        assert replica.find_images(["k/0", "k/1"]) == ["k/0"]
+        second = asyncio.ensure_future(collect(replica.generate(asked, context, ingress="alive")))
+        await asyncio.sleep(0.05)
+        await first.aclose()
+        joined = await second
+        return joined, await collect(replica.generate(asked, context)), replica.counters().steps - before
+
+    async def collect(stream: Any) -> list[object]:
+        return [event async for event in stream]
+
+    joined, later, steps = asyncio.run(asyncio.wait_for(run(), 60))
+    assert isinstance(joined[-1], GeneratedImage)
+    assert any(isinstance(event, Progress) for event in joined)
+    assert later[-1] == joined[-1]
+    assert steps == 119
