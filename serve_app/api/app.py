@@ -18,6 +18,8 @@ from serve_app.api.dispatcher import Dispatcher
 from serve_app.api.error_responses import internal_error_response
 from serve_app.api.exception_handlers import add_exception_handlers
 from serve_app.api.key_file import KeyFile
+from serve_app.api.key_peers import NoPeers
+from serve_app.api.keyed_requests import KeyedRequests
 from serve_app.api.link_secret import LEAST_BYTES, read_secret
 from serve_app.api.middleware.access_log import AccessLogMiddleware
 from serve_app.api.middleware.auth import AuthMiddleware
@@ -63,6 +65,7 @@ def create_app(
     *,
     results: ResultStore | None = None,
     usage: Usage | None = None,
+    keyed: KeyedRequests | None = None,
     provider: TracerProvider | None = None,
     server_sends_request_id: bool = False,
 ) -> FastAPI:
@@ -71,6 +74,7 @@ def create_app(
     Args:
         results: keeps images for their links. It is given where the secret of the links outlives the application.
         usage: counts what callers use. It is given where it outlives the application.
+        keyed: requests with an `Idempotency-Key`. They are given where they outlive the application.
         provider: receives a span for each request; None turns tracing off.
         server_sends_request_id: True behind Ray Serve's proxy, which sets `X-Request-ID` itself.
 
@@ -88,7 +92,8 @@ def create_app(
     keys = KeyFile(Path(config.keys.file)) if config.keys.file else None
     add_middleware(app, service, config, keys, provider, server_sends_request_id)
     results = results or ResultStore(config.results, read_secret(config.results, secrets.token_bytes(LEAST_BYTES)))
-    dispatcher = Dispatcher(service, config, usage or LocalUsage(), results, keys)
+    keyed = keyed or KeyedRequests(NoPeers(), config.idempotency)
+    dispatcher = Dispatcher(service, config, usage or LocalUsage(), results, keys, keyed)
     app.state.workers = dispatcher.workers
     for module in ROUTE_MODULES:
         app.include_router(module.router(dispatcher))

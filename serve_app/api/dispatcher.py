@@ -1,40 +1,65 @@
 """The one way from every API to the models: requests resolved, limits held, images of one request merged."""
 
-import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
+from typing import Annotated, TypeVar
 
-from fastapi import Request
+from fastapi import Header, Request
 from opentelemetry.propagate import inject
 
+from serve_app.api.image_events import merge_events
 from serve_app.api.infotext import write_infotext
 from serve_app.api.key_file import KeyFile
+from serve_app.api.keyed_requests import KeyedRequests
 from serve_app.api.keys import Caller
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.result_store import ResultStore
-from serve_app.api.service import Events, Service
+from serve_app.api.service import Service
 from serve_app.api.stream_buffer import NumberedEvent, StreamBuffer
 from serve_app.api.usage import Admission, Usage
 from serve_app.api.worker_pool import WorkerPool
 from serve_app.config import IngressConfig
-from serve_app.errors import Cancelled, DarkroomError, GenerationFailed, UnknownName
+from serve_app.errors import Overloaded, UnknownName
 from serve_app.requests.capabilities import ModelCapabilities
-from serve_app.requests.events import GeneratedImage
+from serve_app.requests.idempotency import (
+    IDEMPOTENCY_HEADER,
+    RequestKey,
+    fingerprint_of,
+    image_keys,
+    with_seeds,
+)
 from serve_app.requests.params import GenerationParams
 from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.resolve import resolve
 
 log = logging.getLogger("darkroom.prompts")
 
+T = TypeVar("T")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=IDEMPOTENCY_HEADER,
+        description="Names the request: sent again, it draws nothing anew. 1 to 255 visible ASCII characters.",
+    ),
+]
+
 
 class Dispatcher:
     """Resolves requests and runs them for a caller. `keys` is None where keys are off."""
 
     def __init__(
-        self, service: Service, config: IngressConfig, usage: Usage, results: ResultStore, keys: KeyFile | None
+        self,
+        service: Service,
+        config: IngressConfig,
+        usage: Usage,
+        results: ResultStore,
+        keys: KeyFile | None,
+        keyed: KeyedRequests,
     ) -> None:
         self.service = service
         self.config = config
@@ -42,10 +67,17 @@ class Dispatcher:
         self.keys = keys
         self.workers = WorkerPool()
         self._usage = usage
+        self._keyed = keyed
 
-    async def admission(self, request: Request) -> AsyncIterator[Admission]:
+    async def drawing(self, request: Request, idempotency_key: IdempotencyKey = None) -> AsyncIterator[Admission]:
+        """FastAPI's dependency of routes that draw: as `admission`, which reads the key. It is declared for OpenAPI."""
+        async with aclosing(self.admission(request)) as admissions:
+            async for admission in admissions:
+                yield admission
+
+    async def admission(self, request: Request) -> AsyncGenerator[Admission, None]:
         """FastAPI's dependency of routes that cost something: an empty admission, ended once the response is sent."""
-        admission = Admission(caller_of(request.scope), self._usage, self.model_name, self._max_images)
+        admission = Admission(caller_of(request.scope), self._usage, self.model_name, self._max_images, self._keyed)
         admission.read_headers(request.headers)
         try:
             yield admission
@@ -76,100 +108,75 @@ class Dispatcher:
 
         Raises:
             InvalidRequest: names the field, its value and what is allowed.
+            InvalidIdempotencyKey: another request has the key.
+            Overloaded: they would not be done by their deadline.
         """
-        name = self.model_name(params.model)
+        name, key = self.model_name(params.model), admission.key
         admission.read_params(params)
         capabilities = await self.service.capabilities(name)
-        await self.service.check_room(name, params, with_admission(CallerContext(), admission))
-        if params.image is None and params.mask is None:
-            return decide(params, name, capabilities)
-        return await self.workers.run(admission.caller.name, decide, params, name, capabilities)
+        has_files = params.image is not None or params.mask is not None
+        run = partial(self.workers.run, admission.caller.name) if has_files else run_inline
+        if key is not None:
+            admission.fingerprint = await run(fingerprint_of, params, name)
+            self._keyed.check(key, admission.fingerprint)
+        await self._check_room(admission, params, name)
+        return await run(decide, params, name, capabilities, key)
 
-    async def _submit(
-        self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext
-    ) -> Sequence[Events]:
+    async def _check_room(self, admission: Admission, params: GenerationParams, model: str) -> None:
+        """Refuse what could not be done in time, but for a request that joins another one."""
+        key = admission.key
+        if key is not None and self._keyed.is_known_here(key):
+            return
         try:
-            return self.service.submit(requests, with_admission(context, admission))
-        except DarkroomError:
-            await admission.end()
-            raise
+            await self.service.check_room(model, params, with_admission(CallerContext(), admission))
+        except Overloaded:
+            if key is None or not await self._keyed.is_known(key, model, params.num_images):
+                raise
 
-    async def generate(
+    def generate(
         self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext | None = None
     ) -> AsyncGenerator[NumberedEvent, None]:
-        """The events of all images as they come. Closing the iterator cancels. The admission ends with the images.
+        """The events of all images as they come. Closing the iterator cancels, unless others have joined the request.
 
         One image's error ends them all. An image that its owner stops ends alone: Cancelled is raised after the others.
         """
-        caller = admission.caller
-        await admission.admit(requests[0].model, len(requests))
+        context = with_admission(context or CallerContext(), admission)
+        draw = partial(self._draw, requests=requests, context=context)
+        if admission.key is None:
+            return draw(admission)
+        return self._keyed.read(admission.key, admission, draw, StreamBuffer(self.config.max_preview_bytes))
+
+    async def _draw(
+        self, admission: Admission, requests: Sequence[GenerationRequest], context: CallerContext
+    ) -> AsyncGenerator[NumberedEvent, None]:
+        """The admission ends with the images."""
+        model, digest = requests[0].model, context.idempotency_key
+        await admission.admit(model, len(requests))
         if self.config.logs.prompts:
-            log.info(json.dumps(prompt_line(caller, requests)))
-        streams = await self._submit(admission, requests, context or CallerContext())
-        events = StreamBuffer(self.config.max_preview_bytes)
-        stopped: Cancelled | None = None
-        images = [asyncio.create_task(feed(index, stream, events)) for index, stream in enumerate(streams)]
-        for image in images:
-            image.add_done_callback(events.put)
+            log.info(json.dumps(prompt_line(admission.caller, requests)))
         try:
-            running = len(images)
-            while running:
-                event = await events.take()
-                if isinstance(event, asyncio.Task):
-                    running -= 1
-                    try:
-                        event.result()
-                    except Cancelled as error:
-                        stopped = error
-                    continue
-                yield event
+            keys = image_keys(digest, len(requests)) if digest else []
+            running = await self._keyed.peers.find_running(model, keys) if keys else {}
+            streams = self.service.submit(requests, context, running)
+            async with aclosing(merge_events(streams, self.config.max_preview_bytes)) as events:
+                async for event in events:
+                    yield event
         finally:
-            for image in images:
-                image.cancel()
-            await asyncio.gather(*images, return_exceptions=True)
-            await asyncio.gather(*(stream.aclose() for stream in streams), return_exceptions=True)
             await admission.end()
-        if stopped is not None:
-            raise stopped
 
 
-async def feed(index: int, stream: Events, events: StreamBuffer) -> None:
-    """Put one image's events into the buffer; raises what its stream raises."""
-    done = False
-    async for event in stream:
-        done = done or isinstance(event, GeneratedImage)
-        events.put((index, event))
-    if not done:
-        raise GenerationFailed("the model ended its response without an image")
+async def run_inline(function: Callable[..., T], *args: object) -> T:
+    """What is done at once takes the place of what is done in a thread."""
+    return function(*args)
 
 
-def decide(params: GenerationParams, name: str, capabilities: ModelCapabilities) -> list[GenerationRequest]:
+def decide(
+    params: GenerationParams, name: str, capabilities: ModelCapabilities, key: RequestKey | None
+) -> list[GenerationRequest]:
     """The requests for all images. Decodes the images that were sent, and drops their files."""
-    requests = resolve(params, name, capabilities)
+    requests = resolve(params if key is None else with_seeds(params, key), name, capabilities)
     params.drop_files()
     return [replace(one, output=replace(one.output, infotext=write_infotext(one))) for one in requests]
-
-
-async def collect_images(events: AsyncGenerator[NumberedEvent, None]) -> dict[int, GeneratedImage]:
-    """The images by their index, without those that their owner stopped. Raises Cancelled if all were stopped."""
-    found: dict[int, GeneratedImage] = {}
-    try:
-        async with aclosing(events):
-            async for index, event in events:
-                if isinstance(event, GeneratedImage):
-                    found[index] = event
-    except Cancelled:
-        if not found:
-            raise
-    return dict(sorted(found.items()))
-
-
-async def collect_all_images(events: AsyncGenerator[NumberedEvent, None], expected: int) -> list[GeneratedImage]:
-    """All `expected` images, in order. Raises Cancelled if any was stopped."""
-    found = await collect_images(events)
-    if len(found) < expected:
-        raise Cancelled("the request was stopped by its owner")
-    return list(found.values())
 
 
 def with_admission(context: CallerContext, admission: Admission) -> CallerContext:
@@ -182,6 +189,7 @@ def with_admission(context: CallerContext, admission: Admission) -> CallerContex
         deadline_s=admission.deadline_s,
         counts_device_time=caller.daily_device_seconds is not None,
         traceparent=current_traceparent(),
+        idempotency_key=admission.key.digest if admission.key is not None else "",
     )
 
 

@@ -43,8 +43,12 @@ class Service(Protocol):
         """Refuse what could not be done by its deadline, before its images are decoded. Raises Overloaded."""
         ...
 
-    def submit(self, requests: Sequence[GenerationRequest], context: CallerContext) -> Sequence[Events]:
+    def submit(
+        self, requests: Sequence[GenerationRequest], context: CallerContext, running: Mapping[str, str]
+    ) -> Sequence[Events]:
         """Accept all images of a request, or none. The events of each, which must be closed in the end.
+
+        `running` are those that replicas draw already, see `KeyPeers.find_running`. A request that has any is accepted.
 
         Raises:
             Overloaded: the queue is full, or they would not be done by their deadline.

@@ -21,7 +21,10 @@ HOLDER_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Lease:
-    """An admitted request: `images` in flight that `holder`, an ingress replica, holds for `caller`."""
+    """An admitted request: `images` in flight that `holder`, an ingress replica, holds for `caller`.
+
+    A request without images draws nothing: only the rate counts for it.
+    """
 
     id: str
     holder: str
@@ -100,11 +103,12 @@ class UsageLedger:
         now, usage, limits = self._clock(), self._callers.get(lease.caller) or CallerUsage(), lease.limits
         if lease.id in usage.leases:
             return
-        if limits.concurrency is not None:
+        if limits.concurrency is not None and lease.images:
             allowed = max(1, int(limits.concurrency * self.share))
             if sum(images for _, images in usage.leases.values()) + lease.images > allowed:
                 raise LimitExceeded(f"at most {allowed} images may be in flight", 1)
-        _check_day(usage, limits, self.share, now)
+        if lease.images:
+            _check_day(usage, limits, self.share, now)
         tokens = self._tokens(usage, limits, now)
         if limits.rate is not None and tokens < 1:
             wait = (1 - tokens) / (limits.rate * self.share)

@@ -32,6 +32,10 @@ class RunQueue(Protocol):
         """The response stream of the replica that was chosen."""
         ...
 
+    def hang_up(self, run: "ImageRun", response: Any) -> None:
+        """End a response stream before its image has come."""
+        ...
+
     def position_of(self, run: "ImageRun") -> Queued:
         """How many requests are ahead, and in about how many seconds it starts."""
         ...
@@ -147,7 +151,7 @@ class ImageRun:
                     yield event
         finally:
             if not finished:
-                response.cancel()
+                self.queue.hang_up(self, response)
 
     async def _next_event(self, response: Any, timeout_s: float | None) -> ReplicaEvent:
         try:

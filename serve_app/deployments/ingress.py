@@ -12,6 +12,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
+from serve_app.api.key_claims import KeyClaim
+from serve_app.api.keyed_requests import KeyedRequests
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.result_store import ResultStore
 from serve_app.config import EdgeSettings, IngressConfig, TracingConfig, UsageConfig
@@ -23,6 +25,7 @@ from serve_app.deployments.capabilities_cache import CapabilitiesCache
 from serve_app.deployments.current_app import CurrentApp
 from serve_app.deployments.event_stream import EventStream
 from serve_app.deployments.image_run import ImageRun
+from serve_app.deployments.keyed_peers import KeyedPeers
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
@@ -82,7 +85,9 @@ class Ingress:
         self._capabilities = CapabilitiesCache(replicas)
         name = f"{INGRESS}#{uuid.uuid4().hex[:8]}"
         self._queues = {model: ModelQueue(handle.options(stream=True), name) for model, handle in replicas.items()}
-        self._tasks = TaskCalls(self._queues, Peers())
+        peers = Peers()
+        self._tasks = TaskCalls(self._queues, peers)
+        self._keyed = KeyedRequests(KeyedPeers(name, peers, self._queues))
         self._readiness = Readiness(self._live, self._capabilities, replicas)
 
     def __serve_build_asgi_app__(self) -> CurrentApp:
@@ -106,6 +111,7 @@ class Ingress:
         await self._edge.publish(edge)
         self._app.swap(app)
         self._results.use(results)
+        self._keyed.use(config.idempotency)
         self._live.accept(config)
         self.config = config
         self._safety = SafetyReview(self._checker, config)
@@ -120,7 +126,13 @@ class Ingress:
         """The store of results, and the application over it. It reads files. Raises ConfigError."""
         results = self._results.open(config.results)
         app = create_app(
-            self, config, results=results, usage=self._usage, provider=self._provider, server_sends_request_id=True
+            self,
+            config,
+            results=results,
+            usage=self._usage,
+            keyed=self._keyed,
+            provider=self._provider,
+            server_sends_request_id=True,
         )
         return results, app
 
@@ -155,15 +167,16 @@ class Ingress:
         settings = self.config.settings_of(model)
         return capabilities.with_settings(settings.defaults, settings.limits, settings.ai_mark)
 
-    def submit(self, requests: Sequence[GenerationRequest], context: CallerContext) -> list[EventStream]:
+    def submit(
+        self, requests: Sequence[GenerationRequest], context: CallerContext, running: Mapping[str, str]
+    ) -> list[EventStream]:
         """See `Service`."""
         model = requests[0].model
         context = self._safety.without_previews(model, context)
         scale = self._capabilities.known[model].vae_scale_factor
         queue = self._queues[model]
-        return [
-            EventStream(self._show(run), partial(queue.remove, run)) for run in queue.admit(requests, context, scale)
-        ]
+        runs = queue.admit(requests, context, scale, running)
+        return [EventStream(self._show(run), partial(queue.remove, run)) for run in runs]
 
     async def check_room(self, model: str, params: GenerationParams, context: CallerContext) -> None:
         """See `Service`."""
@@ -201,6 +214,14 @@ class Ingress:
     def find_here(self, task: str, owner: str) -> list[Place]:
         """See `TaskCalls`. Other ingress replicas call it."""
         return self._tasks.find_here(task, owner)
+
+    def claim_of(self, digest: str, follows: bool) -> KeyClaim | None:
+        """See `KeyedRequests`. Other ingress replicas call it."""
+        return self._keyed.claim_of(digest, follows)
+
+    def images_of(self, digest: str) -> tuple[GeneratedImage, ...]:
+        """See `KeyedRequests`. Other ingress replicas call it."""
+        return self._keyed.images_of(digest)
 
     async def memory(self) -> list[MemoryUse]:
         """See `Service`."""

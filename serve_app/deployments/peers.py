@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -23,16 +24,22 @@ class Peers:
 
     async def ask(self, method: str, *args: Any) -> list[Any]:
         """What a method of the ingress returns there. It must not wait. Who does not answer is left out."""
+        return list((await self.ask_each(method, *args)).values())
+
+    async def ask_each(self, method: str, *args: Any) -> Mapping[str, Any]:
+        """As `ask`, each answer by the name of its actor."""
         if time.monotonic() > self._known_until:
             self._names = await asyncio.to_thread(find_peers)
             self._known_until = time.monotonic() + KNOWN_SECONDS
-        answers = await asyncio.gather(*(ask_one(name, method, *args) for name in self._names), return_exceptions=True)
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+        names = self._names
+        answers = await asyncio.gather(*(ask_one(name, method, *args) for name in names), return_exceptions=True)
+        found = zip(names, answers, strict=True)
+        return {name: answer for name, answer in found if not isinstance(answer, BaseException)}
 
 
-async def ask_one(actor_name: str, method: str, *args: Any) -> Any:
+async def ask_one(actor_name: str, method: str, *args: Any, timeout_s: float = ANSWER_SECONDS) -> Any:
     """One ingress replica's answer. Raises TimeoutError, ValueError and RayError."""
-    async with asyncio.timeout(ANSWER_SECONDS):
+    async with asyncio.timeout(timeout_s):
         actor = await ReplicaActor.find(actor_name)
         return await actor.call(method, *args)
 

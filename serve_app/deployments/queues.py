@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
@@ -13,13 +13,14 @@ from serve_app.config import ModelSettings
 from serve_app.deployments.image_run import ImageRun
 from serve_app.deployments.lost_work import LostWork
 from serve_app.deployments.policies.admission import Estimate, WaitEstimator, check_deadline, check_room
-from serve_app.deployments.policies.assignment import assign
+from serve_app.deployments.policies.assignment import assign, assign_running
 from serve_app.deployments.policies.replica_choice import FULL_SECONDS, ReplicaView
 from serve_app.deployments.policies.suspicion import Suspicion
 from serve_app.deployments.policies.waiting_queue import QueueEntry, WaitingQueue
 from serve_app.deployments.replica_fleet import ReplicaFleet
 from serve_app.errors import DarkroomError, NotReady
 from serve_app.requests.events import Queued
+from serve_app.requests.idempotency import context_of_image
 from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.step_curve import StepCurve
 from serve_app.requests.work import Work, batch_share, batched_seconds, solo_seconds, work_of
@@ -54,18 +55,35 @@ class ModelQueue:
         self.fleet = ReplicaFleet(name, self.queued_s, on_change=self.pump_soon, on_end=self._lose)
 
     def admit(
-        self, requests: Sequence[GenerationRequest], context: CallerContext, vae_scale_factor: int
+        self,
+        requests: Sequence[GenerationRequest],
+        context: CallerContext,
+        vae_scale_factor: int,
+        running: Mapping[str, str] = {},
     ) -> list[ImageRun]:
         """Let all images of a request wait, or none.
+
+        `running` are those that a replica draws for nobody any more: its unique id by their key. They go on there, and
+        the others of their request go first: it was accepted before.
 
         Raises:
             Overloaded: the queue is full, or they would not be done by their deadline.
         """
-        estimate = self.check(len(requests), work_of(requests[0], vae_scale_factor), context)
-        runs = [self._new_run(request, context, vae_scale_factor, estimate.start_s) for request in requests]
+        work = work_of(requests[0], vae_scale_factor)
+        start_s = 0.0 if running else self.check(len(requests), work, context).start_s
+        runs = [
+            self._new_run(request, context_of_image(context, index), vae_scale_factor, start_s)
+            for index, request in enumerate(requests)
+        ]
         for run in runs:
             self._runs[run.entry] = run
-            self._waiting.join(run.entry)
+            view = self.fleet.view_of(running.get(run.context.idempotency_key))
+            if view is not None:
+                run.assign(assign_running(run.entry, view, batch_share(run.work, self.curve)))
+            elif running:
+                self._waiting.come_back(run.entry)
+            else:
+                self._waiting.join(run.entry)
         self.pump_soon()
         return runs
 
@@ -123,6 +141,12 @@ class ModelQueue:
             alone=run.given.alone,
             target=run.given.view.unique_id,
         )
+
+    def hang_up(self, run: ImageRun, response: Any) -> None:
+        """See `RunQueue`."""
+        response.cancel()
+        if run.given is not None and run.context.idempotency_key:
+            self.fleet.drop(run.given.view.unique_id, run.context.idempotency_key)
 
     def position_of(self, run: ImageRun) -> Queued:
         """See `RunQueue`."""

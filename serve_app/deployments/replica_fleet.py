@@ -1,8 +1,12 @@
 """The replicas of one model, as one ingress replica sees them come and go."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Context
 from functools import partial
+
+from ray.exceptions import RayError
 
 from serve_app.deployments.policies.replica_choice import ReplicaView
 from serve_app.deployments.replica_actor import ReplicaActor
@@ -36,7 +40,7 @@ class ReplicaFleet:
         self._on_end = on_end
         self._watches: dict[str, ReplicaWatch] = {}
         self._ended: set[str] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, deployment: str) -> None:
         """Follow the set of Serve's router. Call it on the event loop."""
@@ -52,6 +56,23 @@ class ReplicaFleet:
         """The replica's actor; None where it is dead, or not known yet."""
         watch = self._watches.get(unique_id)
         return watch.actor if watch is not None else None
+
+    @property
+    def actors(self) -> Mapping[str, ReplicaActor]:
+        """Every replica that answers, those that are about to stop as well, by its unique id."""
+        return {name: watch.actor for name, watch in self._watches.items() if watch.actor is not None}
+
+    def view_of(self, unique_id: str | None) -> ReplicaView | None:
+        """What is known of a replica that is alive."""
+        watch = self._watches.get(unique_id or "")
+        return watch.view if watch is not None else None
+
+    def drop(self, unique_id: str, key: str) -> None:
+        """Tell a replica that nobody here wants the image with this key any more: its stream ends for this reason."""
+        actor = self.actor_of(unique_id)
+        if actor is not None:
+            # Serve cancels the calls that were made for a request when its caller hangs up: this is nobody's.
+            self._keep(asyncio.get_running_loop().create_task(drop_image(actor, key), context=Context()))
 
     def update(self, found: frozenset[ReplicaAddress]) -> None:
         """Serve's router has this set from now on."""
@@ -99,11 +120,20 @@ class ReplicaFleet:
                 del self._watches[name]
             elif not watch.is_handing_over and (self._has_loads() or not watch.view.is_draining):
                 task = asyncio.create_task(watch.leave(hand_over=self._has_loads()))
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
+                self._keep(task)
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _has_loads(self) -> bool:
         return any(view.load is not None for view in self.views)
+
+
+async def drop_image(actor: ReplicaActor, key: str) -> None:
+    """See `ReplicaFleet.drop`. Where the call is lost, the image ends with the lease."""
+    with suppress(RayError):
+        await actor.call("drop_image", key)
 
 
 def call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -72,7 +72,7 @@ class FakeService:
         self.checked.append((model, context))
 
     def submit(
-        self, requests: Sequence[GenerationRequest], context: CallerContext
+        self, requests: Sequence[GenerationRequest], context: CallerContext, running: Mapping[str, str]
     ) -> list[AsyncGenerator[Event, None]]:
         return [self._generate(request, context) for request in requests]
 

@@ -71,6 +71,9 @@ class FakeReplicas:
         self.asked.append(args)
         return Progress(1, 2, 0.1, PREVIEW if args[-1] or self.stubborn else None)
 
+    async def call(self, _method: str, *_args: Any) -> list[str]:
+        return []
+
     def kill(self) -> None:
         pass
 

@@ -1,7 +1,7 @@
 """Replicas of one model, as a `ModelQueue` sees them: their actors, their streams, and Serve's set of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -38,13 +38,14 @@ class Stream:
     """One call of `generate`. The test puts events or errors; the stream ends with None."""
 
     def __init__(
-        self, replica: "Replica | None", request: GenerationRequest, saved: Any, suspect: bool, alone: bool
+        self, replica: "Replica", request: GenerationRequest, context: CallerContext, saved: Any, **how: Any
     ) -> None:
         self.replica = replica
+        self.key = context.idempotency_key
         self.prompt = request.prompt
         self.saved = saved
-        self.suspect = suspect
-        self.alone = alone
+        self.suspect = how["suspect"]
+        self.alone = how["alone"]
         self.cancelled = False
         self._events: asyncio.Queue[ReplicaEvent | Exception | None] = asyncio.Queue()
         self._events.put_nowait(Queued(0, 0.0))
@@ -76,6 +77,7 @@ class Replica:
         self.is_dead = False
         self.is_silent = False
         self.kills = 0
+        self.calls: list[tuple[Any, ...]] = []
 
     @property
     def running(self) -> list[Stream]:
@@ -93,6 +95,12 @@ class Replica:
     async def hand_over(self) -> None:
         for stream in self.streams:
             stream.put(point(5), RayTaskError("generate", "a traceback", Draining("about to stop")))
+
+    async def call(self, method: str, *args: Any) -> Any:
+        self.calls.append((method, *args))
+        if method == "find_images":
+            return [key for key in args[0] if key in {stream.key for stream in self.running}]
+        return None
 
     def kill(self) -> None:
         self.kills += 1
@@ -131,9 +139,9 @@ class Replicas:
     async def find(self, actor_name: str) -> Replica:
         return self.all[actor_name]
 
-    def _generate(self, request: GenerationRequest, _context: Any, saved: Any, **how: Any) -> Stream:
+    def _generate(self, request: GenerationRequest, context: CallerContext, saved: Any, **how: Any) -> Stream:
         replica = self.all[how["target"]]
-        stream = Stream(replica, request, saved, how["suspect"], how["alone"])
+        stream = Stream(replica, request, context, saved, **how)
         replica.streams.append(stream)
         return stream
 
@@ -141,10 +149,13 @@ class Replicas:
         self.woken.append(asyncio.get_running_loop().create_future())
         return self.woken[-1]
 
-    def submit(self, *prompts: str, owner: str = "me", task: str = "t") -> "list[Reader]":
+    def submit(
+        self, *prompts: str, owner: str = "me", task: str = "t", key: str = "", running: Mapping[str, str] | None = None
+    ) -> "list[Reader]":
         """Ask for an image for each prompt, all in one request."""
-        context = CallerContext(task=task, owner=owner)
-        return [Reader(run) for run in self.queue.admit([ask(prompt) for prompt in prompts], context, 8)]
+        context = CallerContext(task=task, owner=owner, idempotency_key=key)
+        requests = [ask(prompt) for prompt in prompts]
+        return [Reader(run) for run in self.queue.admit(requests, context, 8, running or {})]
 
 
 class Call:

@@ -12,7 +12,8 @@ from serve_app.api.a1111.conversion import checkpoint_name, img2img_params, to_p
 from serve_app.api.a1111.inpainting import Overlay
 from serve_app.api.a1111.progress import latest_task
 from serve_app.api.a1111.schemas import A1111ImagesResponse, A1111Img2ImgBody, A1111Txt2ImgBody
-from serve_app.api.dispatcher import Dispatcher, collect_images
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.image_events import collect_images
 from serve_app.api.pooled_route import PooledRoute
 from serve_app.api.usage import Admission
 from serve_app.requests.params import GenerationParams
@@ -25,7 +26,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/sdapi/v1/txt2img")
     async def txt2img(
-        body: A1111Txt2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+        body: A1111Txt2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.drawing)]
     ) -> A1111ImagesResponse:
         """Draw images from a prompt."""
         await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)
@@ -35,7 +36,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/sdapi/v1/img2img")
     async def img2img(
-        body: A1111Img2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+        body: A1111Img2ImgBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.drawing)]
     ) -> A1111ImagesResponse:
         """Draw over an image, or over its mask."""
         await admission.admit(checkpoint_name(body), body.batch_size * body.n_iter)

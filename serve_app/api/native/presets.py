@@ -41,7 +41,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         name: str,
         body: PresetBody,
         request: Request,
-        admission: Annotated[Admission, Depends(dispatcher.admission)],
+        admission: Annotated[Admission, Depends(dispatcher.drawing)],
     ) -> Any:
         """Generate from a preset. The response is that of `/v1/generate`."""
         presets = dispatcher.config.presets

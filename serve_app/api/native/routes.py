@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
-from serve_app.api.dispatcher import Dispatcher, collect_all_images
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.image_events import collect_all_images
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.native.native_errors import problem
 from serve_app.api.native.schemas import (
@@ -38,9 +39,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(route_class=PooledRoute)
     media = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
 
-    async def txt2img(
-        body: GenerationParams, admission: Annotated[Admission, Depends(dispatcher.admission)]
-    ) -> Response:
+    async def txt2img(body: GenerationParams, admission: Annotated[Admission, Depends(dispatcher.drawing)]) -> Response:
         """Generate one image and return its file. The headers have its seed, its model, and the time of each phase."""
         if body.num_images != 1:
             raise InvalidRequest("num_images", body.num_images, "must be 1 here; /v1/generate makes several")
@@ -64,7 +63,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/v1/generate", tags=["generate"], response_model=GenerateResponse, responses=STREAM_RESPONSES)
     async def generate(
-        body: GenerateBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+        body: GenerateBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.drawing)]
     ) -> Any:
         """Generate images. With `Accept: text/event-stream`: queued, progress, image, done and error events."""
         await admission.admit(body.model, body.num_images)
@@ -91,7 +90,7 @@ async def generate_response(
     previews: int,
 ) -> GenerateResponse | StreamingResponse:
     """The response in the form that the `Accept` header asks for."""
-    task = task or uuid.uuid4().hex
+    task = task or (admission.key.digest[:32] if admission.key is not None else uuid.uuid4().hex)
     if "text/event-stream" in request.headers.get("accept", ""):
         context = CallerContext(task=task, progress=True, previews=previews)
         events = await after_first_event(dispatcher.generate(admission, requests, context))

@@ -4,7 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from serve_app.errors import ContentRefused, DarkroomError, InvalidRequest, Unauthorized, UnknownName
+from serve_app.errors import (
+    ContentRefused,
+    DarkroomError,
+    InvalidIdempotencyKey,
+    InvalidRequest,
+    Unauthorized,
+    UnknownName,
+)
 
 OPENAI_FIELDS = {"num_images": "n", "width": "size", "height": "size", "quality": "output_compression"}
 """Darkroom's names of fields, and OpenAI's."""
@@ -33,6 +40,7 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
         404: "The model is unknown.",
         409: "The request was stopped by its owner.",
         413: "The body is too large.",
+        422: "The `Idempotency-Key` is invalid, or another request has it.",
         429: "The queue is full, or the key has reached one of its limits.",
         500: "The image could not be generated.",
         503: "The model is warming up or shutting down.",
@@ -42,12 +50,16 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def openai_problem(error: DarkroomError) -> tuple[int, OpenAIProblemResponse]:
-    """Status and body. Where Darkroom's own status is 422 OpenAI's is 400, or 404 for an unknown model."""
+    """Status and body. Where Darkroom's own status is 422 OpenAI's is 400, or 404 for an unknown model.
+
+    OpenAI has no `Idempotency-Key` of its own: errors of that header stay 422.
+    """
     status, kind, param, code = error.status, "server_error", None, error.code
     if isinstance(error, InvalidRequest):
         error = error.with_field_names(OPENAI_FIELDS)
         missing = isinstance(error, UnknownName) and error.field == "model"
-        status, code = (404, "model_not_found") if missing else (400, error.code)
+        if not isinstance(error, InvalidIdempotencyKey):
+            status, code = (404, "model_not_found") if missing else (400, error.code)
         kind, param = "invalid_request_error", error.field
     elif isinstance(error, ContentRefused):
         status, kind, code = 400, "image_generation_user_error", "content_policy_violation"

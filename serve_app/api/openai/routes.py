@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, File, Request, UploadFile
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from serve_app.api.dispatcher import Dispatcher, collect_all_images
+from serve_app.api.dispatcher import Dispatcher
+from serve_app.api.image_events import collect_all_images
 from serve_app.api.middleware.auth import caller_of
 from serve_app.api.openai.image_params import (
     count_tokens,
@@ -57,7 +58,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
     @routes.post("/v1/images/generations", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
     async def generations(
-        body: GenerationsBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.admission)]
+        body: GenerationsBody, request: Request, admission: Annotated[Admission, Depends(dispatcher.drawing)]
     ) -> Any:
         """Generate images from a prompt."""
         await admission.admit(body.model, body.n)
@@ -67,7 +68,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/v1/images/edits", response_model=ImagesResponse, responses=IMAGE_RESPONSES)
     async def edits(
         request: Request,
-        admission: Annotated[Admission, Depends(dispatcher.admission)],
+        admission: Annotated[Admission, Depends(dispatcher.drawing)],
         image: Annotated[list[UploadFile] | None, File()] = None,
         mask: Annotated[UploadFile | None, File()] = None,
     ) -> Any:
@@ -93,7 +94,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def variations(
         request: Request,
         image: Annotated[UploadFile, File()],
-        admission: Annotated[Admission, Depends(dispatcher.admission)],
+        admission: Annotated[Admission, Depends(dispatcher.drawing)],
     ) -> Any:
         """Generate variations of an image, without a prompt."""
         body = read_text_fields(OpenAIBody, await request.form())

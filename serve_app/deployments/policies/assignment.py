@@ -58,3 +58,10 @@ def assign(
                 return
         view.take(entry, share(entry, view), suspected.is_suspect)
         yield entry, Assignment(view, suspected.is_suspect, suspected.must_be_alone)
+
+
+def assign_running(entry: QueueEntry, view: ReplicaView, share: float) -> Assignment:
+    """Count a request at the replica that draws it already. It takes `share` of a batch, room or not."""
+    entry.is_resumed = True
+    view.take(entry, share, is_suspect=False)
+    return Assignment(view, is_suspect=False, alone=False)
