@@ -164,7 +164,7 @@ class ImageRun:
 
     def _check_losses(self, lost: LostWork) -> None:
         """Raise where the run must not go on."""
-        self.losses += 1
+        self.losses += not lost.is_refusal
         self._assigned.clear()
         self._aborted = new_future()
         if self._stopped is not None:

@@ -25,12 +25,14 @@ class LostWork(Exception):
     Args:
         reason: one word, for metrics.
         ended_replica: the replica died, or is of no use any more: what ran there is suspect. None if that is unknown.
+        is_refusal: the replica is well, and did not want it now. However often that happens, it ends no request.
     """
 
-    def __init__(self, reason: str, ended_replica: bool | None = False) -> None:
+    def __init__(self, reason: str, ended_replica: bool | None = False, is_refusal: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.ended_replica = ended_replica
+        self.is_refusal = is_refusal
 
 
 STREAM_ERRORS = (RayError, RayServeException, RpcError)
@@ -56,9 +58,9 @@ def _as_replica_error(error: object) -> LostWork | DarkroomError:
     """What the replica raised, where it concerns the caller. Other errors name files, and are for the log."""
     match error:
         case ReplicaFull():
-            return LostWork("full")
+            return LostWork("full", is_refusal=True)
         case Draining():
-            return LostWork("draining")
+            return LostWork("draining", is_refusal=True)
         case DeviceLost():
             return LostWork("device_lost", ended_replica=True)
         case NotReady():

@@ -165,8 +165,7 @@ class ModelQueue:
         """See `RunQueue`."""
         assert run.given is not None
         view = run.given.view
-        if lost.reason == "full":
-            view.full_until = self._clock() + FULL_SECONDS
+        view.full_until = self._clock() + FULL_SECONDS
         died = lost.ended_replica
         if died is None:
             died = not await self.fleet.is_alive(view)

@@ -9,10 +9,12 @@ from ray.exceptions import ActorDiedError, ObjectLostError, OutOfMemoryError, Ra
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from serve_app.config import ModelSettings
-from serve_app.deployments import image_run, replica_watch
+from serve_app.deployments import image_run, queues, replica_watch
 from serve_app.errors import (
     Cancelled,
+    DarkroomError,
     DeviceLost,
+    Draining,
     GenerationFailed,
     InvalidRequest,
     NotReady,
@@ -240,6 +242,26 @@ def test_a_request_is_not_tried_for_ever(run: Callable[[AsyncTest], None], monke
             replicas.all["a"].streams[-1].put(None)
         with pytest.raises(GenerationFailed, match="lost 3 times"):
             await readers[0].task
+
+    run(test)
+
+
+@pytest.mark.parametrize("refusal", [ReplicaFull("full"), Draining("about to stop")], ids=lambda one: type(one).__name__)
+def test_a_replica_that_refuses_for_long_costs_nobody_their_image(
+    run: Callable[[AsyncTest], None], monkeypatch: pytest.MonkeyPatch, refusal: DarkroomError
+) -> None:
+    monkeypatch.setattr(queues, "FULL_SECONDS", 0.02)
+
+    async def test(make: Make) -> None:
+        replicas = make("a")
+        readers = replicas.submit("1")
+        streams = replicas.all["a"].streams
+        for count in range(1, 30):
+            await until(lambda count=count: len(streams) == count)
+            streams[-1].put(RayTaskError("generate", "a traceback", refusal))
+        await until(lambda: len(streams) == 30)
+        streams[-1].put(IMAGE)
+        assert await readers[0].task == IMAGE
 
     run(test)
 
