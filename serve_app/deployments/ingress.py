@@ -17,7 +17,7 @@ from serve_app.api.keyed_requests import KeyedRequests
 from serve_app.api.middleware.access_log import AccessRecord
 from serve_app.api.result_store import ResultStore
 from serve_app.config import EdgeSettings, IngressConfig, TracingConfig, UsageConfig
-from serve_app.config.names import INGRESS, deployment_of
+from serve_app.config.names import INGRESS
 from serve_app.config.proxy_variable import warn_unguarded_proxy
 from serve_app.config.request_checks import find_impossible_defaults, find_unusable_settings
 from serve_app.deployments import serve_state
@@ -29,9 +29,9 @@ from serve_app.deployments.keyed_peers import KeyedPeers
 from serve_app.deployments.live_config import LiveConfig
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import IngressMetrics
+from serve_app.deployments.model_queues import ModelQueues
 from serve_app.deployments.peers import Peers
 from serve_app.deployments.published_settings import SettingsPublisher
-from serve_app.deployments.queues import ModelQueue
 from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.results_in_use import ResultsInUse
 from serve_app.deployments.safety_review import SafetyReview
@@ -84,10 +84,10 @@ class Ingress:
         self._app = CurrentApp()
         self._capabilities = CapabilitiesCache(replicas)
         name = f"{INGRESS}#{uuid.uuid4().hex[:8]}"
-        self._queues = {model: ModelQueue(handle.options(stream=True), name) for model, handle in replicas.items()}
+        self._queues = ModelQueues(replicas, name)
         peers = Peers()
-        self._tasks = TaskCalls(self._queues, peers)
-        self._keyed = KeyedRequests(KeyedPeers(name, peers, self._queues))
+        self._tasks = TaskCalls(self._queues.by_model, peers)
+        self._keyed = KeyedRequests(KeyedPeers(name, peers, self._queues.by_model))
         self._readiness = Readiness(self._live, self._capabilities, replicas)
 
     def __serve_build_asgi_app__(self) -> CurrentApp:
@@ -116,9 +116,7 @@ class Ingress:
         self.config = config
         self._safety = SafetyReview(self._checker, config)
         self._reused.clear()
-        for name, queue in self._queues.items():
-            queue.settings = config.settings_of(name)
-            queue.fleet.follow(deployment_of(name))
+        self._queues.use(config)
         self._tasks.start()
         self._readiness.announce()
 
@@ -174,13 +172,15 @@ class Ingress:
         model = requests[0].model
         context = self._safety.without_previews(model, context)
         scale = self._capabilities.known[model].vae_scale_factor
-        queue = self._queues[model]
+        queue = self._queues.by_model[model]
         runs = queue.admit(requests, context, scale, running)
         return [EventStream(self._show(run), partial(queue.remove, run)) for run in runs]
 
     async def check_room(self, model: str, params: GenerationParams, context: CallerContext) -> None:
         """See `Service`."""
-        self._queues[model].check(params.num_images, estimate_work(params, await self.capabilities(model)), context)
+        self._queues.by_model[model].check(
+            params.num_images, estimate_work(params, await self.capabilities(model)), context
+        )
 
     async def _show(self, run: ImageRun) -> AsyncGenerator[Event, None]:
         """The events of one image, as far as the model's safety policy lets them out."""

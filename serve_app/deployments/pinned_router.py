@@ -37,5 +37,8 @@ class PinnedRouter(RequestRouter):
         self._tell()
 
     def _tell(self) -> None:
-        found = [replica_sets.ReplicaAddress(one.unique_id, one.to_full_id_str()) for one in self.curr_replicas]
+        found = [
+            replica_sets.ReplicaAddress(replica_id.unique_id, replica_id.to_full_id_str(), replica.node_id or "")
+            for replica_id, replica in self.curr_replicas.items()
+        ]
         replica_sets.REPLICA_SETS.tell(self._deployment_id.name, found)

@@ -166,6 +166,7 @@ class ModelQueue:
         assert run.given is not None
         view = run.given.view
         view.full_until = self._clock() + FULL_SECONDS
+        asyncio.get_running_loop().call_later(FULL_SECONDS, self.pump_soon)
         died = lost.ended_replica
         if died is None:
             died = not await self.fleet.is_alive(view)

@@ -40,6 +40,8 @@ class ReplicaFleet:
         self._on_end = on_end
         self._watches: dict[str, ReplicaWatch] = {}
         self._ended: set[str] = set()
+        self._present: frozenset[ReplicaAddress] = frozenset()
+        self._draining_nodes: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, deployment: str) -> None:
@@ -81,12 +83,24 @@ class ReplicaFleet:
                 self._watches[address.unique_id] = ReplicaWatch(
                     address, self._ingress, self._queued_s, on_load=self._note_load, on_end=self._note_end
                 )
-        present = {address.unique_id for address in found}
-        self._ended &= present  # a router may tell a dead replica once more, but not after it has left the set
-        for watch in self._watches.values():
-            watch.view.is_leaving = watch.view.unique_id not in present
+        self._present = found
+        # A router may tell a dead replica once more, but not after it has left the set.
+        self._ended &= {address.unique_id for address in found}
         self._empty_leaving()
         self._on_change()
+
+    def leave_nodes(self, draining: frozenset[str]) -> None:
+        """These nodes are about to be drained. Replicas there are used only where there is no other one."""
+        self._draining_nodes = draining
+        self._empty_leaving()
+        self._on_change()
+
+    def _find_staying(self) -> set[str]:
+        """The replicas that may get requests. Some are on nodes that stay, or it is all that Serve routes to."""
+        lasting = {one.unique_id for one in self._present if one.node_id not in self._draining_nodes}
+        if any(watch.view.load is not None for name, watch in self._watches.items() if name in lasting):
+            return lasting
+        return {one.unique_id for one in self._present}
 
     async def is_alive(self, view: ReplicaView) -> bool:
         """Whether the replica answers now."""
@@ -112,12 +126,15 @@ class ReplicaFleet:
 
     def _empty_leaving(self) -> None:
         """Move what runs in replicas that are about to stop, if there is another one; forget those that are empty."""
+        staying, present = self._find_staying(), {one.unique_id for one in self._present}
         for name, watch in list(self._watches.items()):
-            if not watch.view.is_leaving:
+            watch.view.is_leaving = name not in staying
+            if name in staying:
                 continue
             if not watch.view.running:
-                watch.stop()
-                del self._watches[name]
+                if name not in present:
+                    watch.stop()
+                    del self._watches[name]
             elif not watch.is_handing_over and (self._has_loads() or not watch.view.is_draining):
                 task = asyncio.create_task(watch.leave(hand_over=self._has_loads()))
                 self._keep(task)

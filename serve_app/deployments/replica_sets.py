@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ReplicaAddress:
-    """`unique_id` within its deployment, and the name of its Ray actor."""
+    """`unique_id` within its deployment, the name of its Ray actor, and the id of its node."""
 
     unique_id: str
     actor_name: str
+    node_id: str = ""
 
 
 Listener = Callable[[frozenset[ReplicaAddress]], None]

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from starlette.testclient import TestClient
 
 from serve_app.config import UsageConfig
-from serve_app.deployments import peers, replica_fleet, replica_watch, serve_state
+from serve_app.deployments import draining_nodes, peers, replica_fleet, replica_watch, serve_state
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.readiness import Readiness
 from serve_app.deployments.replica_sets import ReplicaAddress, ReplicaSets
@@ -172,6 +172,7 @@ def ingress_client(
     """The HTTP application of an ingress with one model called `m`, which has one replica."""
     monkeypatch.setattr(serve_state, "count_replicas", lambda: 1)
     monkeypatch.setattr(peers, "find_peers", list)
+    monkeypatch.setattr(draining_nodes, "find_draining_nodes", frozenset)
     monkeypatch.setattr(Readiness, "announce", lambda _: None)
     monkeypatch.setattr(SharedUsage, "start", AsyncMock())  # it stays away: this replica counts by itself
     monkeypatch.setattr(replica_watch, "ReplicaActor", replicas)

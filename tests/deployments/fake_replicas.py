@@ -124,6 +124,7 @@ class Replicas:
         monkeypatch.setattr(replica_watch, "ReplicaActor", self)
         self.generate, self.capabilities = Call(self._generate), Call(self._wake)
         self.queue = ModelQueue(self, "ingress-1", **({"clock": clock} if clock else {}))
+        self.nodes: dict[str, str] = {}
         self.tell(*names)
         self.queue.fleet.follow("model-m")
 
@@ -131,7 +132,7 @@ class Replicas:
         """Serve's router has these replicas."""
         for name in names:
             self.all.setdefault(name, Replica(name))
-        self.sets.tell("model-m", [ReplicaAddress(name, name) for name in names])
+        self.sets.tell("model-m", [ReplicaAddress(name, name, self.nodes.get(name, "")) for name in names])
 
     def options(self, **_: Any) -> "Replicas":
         return self

@@ -55,8 +55,8 @@ def test_the_router_tells_its_set(monkeypatch: pytest.MonkeyPatch) -> None:
     router: Any = PinnedRouter.__new__(PinnedRouter)
     router._deployment_id = SimpleNamespace(name="model-m")
     identity = type("Id", (), {"unique_id": "a", "to_full_id_str": lambda _: "actor of a"})()
-    router._replicas = {identity: None}
+    router._replicas = {identity: SimpleNamespace(node_id="n")}
     heard: list[Any] = []
     sets.follow("model-m", heard.append)
     router._tell()
-    assert heard == [frozenset({ReplicaAddress("a", "actor of a")})]
+    assert heard == [frozenset({ReplicaAddress("a", "actor of a", "n")})]

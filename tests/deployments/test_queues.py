@@ -169,6 +169,35 @@ def test_a_replica_that_is_about_to_stop_hands_its_images_over(run: Callable[[As
     run(test)
 
 
+def test_replicas_on_a_node_that_is_about_to_be_drained_are_left_where_there_is_another(
+    run: Callable[[AsyncTest], None],
+) -> None:
+    async def test(make: Make) -> None:
+        replicas = make()
+        replicas.nodes = {"a": "ending", "b": "staying"}
+        replicas.tell("a")
+        readers = replicas.submit(*"123")
+        await started(replicas, 3)
+        replicas.queue.fleet.leave_nodes(frozenset({"ending"}))
+        readers += replicas.submit("4")
+        await started(replicas, 4)
+        assert len(in_order(replicas, "a")) == 4, "it is the only one"
+        replicas.tell("a", "b")
+        await until(lambda: len(in_order(replicas, "b")) == 4)
+        assert replicas.all["a"].kills == 0
+        readers += replicas.submit("5")
+        in_order(replicas, "b")[0].put(IMAGE)
+        await until(lambda: len(replicas.all["b"].streams) == 5)
+        assert len(replicas.all["a"].streams) == 4
+        replicas.tell("a")
+        for stream in in_order(replicas, "b"):
+            stream.put(IMAGE)
+        readers += replicas.submit("6")
+        await until(lambda: prompts(replicas.all["a"].streams)[4:] == ["6"])
+
+    run(test)
+
+
 def test_the_last_replica_ends_its_images_itself(run: Callable[[AsyncTest], None]) -> None:
     async def test(make: Make) -> None:
         replicas = make("a")
@@ -246,7 +275,9 @@ def test_a_request_is_not_tried_for_ever(run: Callable[[AsyncTest], None], monke
     run(test)
 
 
-@pytest.mark.parametrize("refusal", [ReplicaFull("full"), Draining("about to stop")], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "refusal", [ReplicaFull("full"), Draining("about to stop")], ids=lambda one: type(one).__name__
+)
 def test_a_replica_that_refuses_for_long_costs_nobody_their_image(
     run: Callable[[AsyncTest], None], monkeypatch: pytest.MonkeyPatch, refusal: DarkroomError
 ) -> None:

@@ -1,0 +1,33 @@
+"""The queues of all models at one ingress replica."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serve_app.config import IngressConfig
+from serve_app.config.names import deployment_of
+from serve_app.deployments.draining_nodes import DrainingNodes
+from serve_app.deployments.queues import ModelQueue
+
+
+class ModelQueues:
+    """One queue for each model, `by_model`.
+
+    Args:
+        handles: the models' deployment handles.
+        ingress: the name under which replicas know this ingress replica.
+    """
+
+    def __init__(self, handles: Mapping[str, Any], ingress: str) -> None:
+        self.by_model = {model: ModelQueue(handle.options(stream=True), ingress) for model, handle in handles.items()}
+        self._nodes = DrainingNodes(self._leave_nodes)
+
+    def use(self, config: IngressConfig) -> None:
+        """Use these settings, and follow Serve's replicas from now on. Call it on the event loop."""
+        for model, queue in self.by_model.items():
+            queue.settings = config.settings_of(model)
+            queue.fleet.follow(deployment_of(model))
+        self._nodes.start()
+
+    def _leave_nodes(self, draining: frozenset[str]) -> None:
+        for queue in self.by_model.values():
+            queue.fleet.leave_nodes(draining)
