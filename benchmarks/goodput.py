@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bodies import SIZES, draw_bodies
 from load import Arrivals, Outcome, draw_arrivals, send_load
-from workload import SIZES, draw_bodies
 
 SHARE = 0.95
 FACTORS = (3.0, 5.0)

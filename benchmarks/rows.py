@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from workload import SIZES, draw_bodies
+from bodies import SIZES, draw_bodies
 
 from serve_app.config import ModelConfig
 from serve_app.engine.scheduler import DeadlineOrder

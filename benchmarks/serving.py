@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bare import draw_bare, profile_engine
+from bodies import SIZES, draw_bodies, draw_staircase
 from contenders import Contender, run_contenders
 from goodput import measure_point, measure_solo, search
 from load import Arrivals, send_load
 from report import NAIVE, OURS, Measured, write_report
-from workload import SIZES, draw_bodies, draw_staircase
 
 WORKLOADS: Mapping[str, tuple[int, ...]] = {"mixed": SIZES, "64 px": (64,), "128 px": (128,), "256 px": (256,)}
 """Name to its sizes; 256 px is where a wider batch gains least."""

@@ -17,11 +17,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import itertools
 
 from bare import Profile
+from bodies import draw_bodies
 from goodput import Point, goodput, make_point, search, solo_seconds
 from load import Outcome, draw_arrivals, send_load
 from report import Measured, write_report
 from serving import MODEL, WORKLOADS
-from workload import draw_bodies
 
 from serve_app.config import ModelConfig
 from serve_app.requests.capabilities import ModelCapabilities
