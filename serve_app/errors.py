@@ -175,12 +175,14 @@ class Overloaded(DarkroomError):
         reason: str = "the queue is full",
         estimated_start_s: float | None = None,
         estimated_finish_s: float | None = None,
+        limit: str = "queue_full",
     ) -> None:
-        super().__init__(retry_after_s, reason, estimated_start_s, estimated_finish_s)
+        super().__init__(retry_after_s, reason, estimated_start_s, estimated_finish_s, limit)
         self.retry_after_s = retry_after_s
         self.reason = reason
         self.estimated_start_s = estimated_start_s  # of the request that is refused; None where it is not known
         self.estimated_finish_s = estimated_finish_s
+        self.limit = limit  # one word, for metrics
 
     def __str__(self) -> str:
         return f"{self.reason}, try again in {self.retry_after_s} s"

@@ -3,10 +3,9 @@
 import logging
 from typing import Generic, TypeVar
 
-from ray.serve.metrics import Gauge
-
 from serve_app.config import Strict
 from serve_app.config.mistakes import locate, read_config
+from serve_app.deployments.held_gauge import HeldGauge
 from serve_app.errors import ConfigError, NotReady
 
 Config = TypeVar("Config", bound=Strict)
@@ -25,7 +24,7 @@ class LiveConfig(Generic[Config]):
         self._key = f"deployments.{deployment}.user_config"
         self._kind = kind
         self._current: Config | None = None
-        self._refused = Gauge("darkroom_config_refused", "1 while the latest user_config is refused, else 0.")
+        self._refused = HeldGauge("darkroom_config_refused", "1 while the latest user_config is refused, else 0.")
         self.refusal = ""
 
     @property

@@ -1,6 +1,7 @@
 """Which errors mean that a request should go on in another replica, and which are the caller's."""
 
 import logging
+from typing import Literal
 
 from grpc import RpcError
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
@@ -18,19 +19,35 @@ from serve_app.errors import (
 
 log = logging.getLogger("darkroom.ingress")
 
+LossReason = Literal[
+    "connection_lost",
+    "device_lost",
+    "died",
+    "draining",
+    "full",
+    "hung_step",
+    "left",
+    "object_lost",
+    "silent",
+    "stopped",
+    "stream_ended",
+    "unavailable",
+]
+"""One word for metrics. `left`: Serve no longer routes to the replica, and it does not answer."""
+
 
 class LostWork(Exception):
     """A replica no longer draws the request. It goes on in another one, from its last resume point.
 
     Args:
-        reason: one word, for metrics.
+        reason: why.
         ended_replica: the replica died, or is of no use any more: what ran there is suspect. None if that is unknown.
         is_refusal: the replica is well, and did not want it now. However often that happens, it ends no request.
     """
 
-    def __init__(self, reason: str, ended_replica: bool | None = False, is_refusal: bool = False) -> None:
+    def __init__(self, reason: LossReason, ended_replica: bool | None = False, is_refusal: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason: LossReason = reason
         self.ended_replica = ended_replica
         self.is_refusal = is_refusal
 

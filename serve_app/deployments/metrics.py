@@ -16,14 +16,17 @@ SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 6
 """Buckets that fit images: 10 ms to 10 minutes."""
 STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 PERIOD_SECONDS = 1.0
-MEMORY_PERIODS = 15
-"""Memory is read in every 15th sample only: reading it takes a millisecond, and it changes slowly."""
+MEMORY_PERIODS = 5
+"""Memory is read in every fifth sample only: reading it takes a millisecond. Ray forgets it after some 20 s."""
 Tags = Any  # Ray annotates tag keys as a tuple of one
 MODEL: Tags = ("model",)
 MODEL_PHASE: Tags = ("model", "phase")
+MODEL_REASON: Tags = ("model", "reason")
 API: Tags = ("api",)
 API_STATUS: Tags = ("api", "status")
 API_REASON: Tags = ("api", "reason")
+NOTHING = 1e-9
+"""Ray's counters refuse 0, and Prometheus sees no increase where a counter first appears with its first count."""
 PHASES = ("queue", "encode", "denoise", "decode")
 
 
@@ -61,6 +64,8 @@ class ReplicaMetrics:
                 "prompts_encoded": "Prompts that had to be encoded.",
             }.items()
         }
+        self._orphans = Counter("darkroom_orphans", "Images ended because their ingress replica died.", tag_keys=MODEL)
+        self._orphans.inc(NOTHING, tags=self._model)
         self._in_flight = Gauge("darkroom_rows_in_flight", "UNet rows being denoised.", tag_keys=MODEL)
         self._width = Gauge("darkroom_batch_width", "UNet rows of a step, mean of a second.", tag_keys=MODEL)
         self._memory = Gauge("darkroom_gpu_memory_bytes", "GPU memory that torch holds.", tag_keys=MODEL)
@@ -82,6 +87,11 @@ class ReplicaMetrics:
         for phase, seconds in zip(PHASES, spent, strict=True):
             self._phase.observe(seconds, tags={**self._model, "phase": phase})
         self._total.observe(sum(spent), tags=self._model)
+
+    def note_orphans(self, count: int) -> None:
+        """So many images were ended because nobody is there to get them."""
+        if count:
+            self._orphans.inc(count, tags=self._model)
 
     def close(self) -> None:
         """Stop reading the counters."""

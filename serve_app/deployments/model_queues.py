@@ -6,6 +6,7 @@ from typing import Any
 from serve_app.config import IngressConfig
 from serve_app.config.names import deployment_of
 from serve_app.deployments.draining_nodes import DrainingNodes
+from serve_app.deployments.queue_metrics import QueueMetrics
 from serve_app.deployments.queues import ModelQueue
 
 
@@ -18,13 +19,16 @@ class ModelQueues:
     """
 
     def __init__(self, handles: Mapping[str, Any], ingress: str) -> None:
-        self.by_model = {model: ModelQueue(handle.options(stream=True), ingress) for model, handle in handles.items()}
+        self.by_model = {
+            model: ModelQueue(handle.options(stream=True), ingress, metrics=QueueMetrics(model))
+            for model, handle in handles.items()
+        }
         self._nodes = DrainingNodes(self._leave_nodes)
 
     def use(self, config: IngressConfig) -> None:
         """Use these settings, and follow Serve's replicas from now on. Call it on the event loop."""
         for model, queue in self.by_model.items():
-            queue.settings = config.settings_of(model)
+            queue.use(config.settings_of(model))
             queue.fleet.follow(deployment_of(model))
         self._nodes.start()
 

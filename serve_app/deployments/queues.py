@@ -3,22 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context
 from typing import Any
-
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 
 from serve_app.config import ModelSettings
 from serve_app.deployments.image_run import ImageRun
-from serve_app.deployments.lost_work import LostWork
+from serve_app.deployments.lost_work import LossReason, LostWork
 from serve_app.deployments.policies.admission import Estimate, WaitEstimator, check_deadline, check_room
 from serve_app.deployments.policies.assignment import assign, assign_running
 from serve_app.deployments.policies.replica_choice import FULL_SECONDS, ReplicaView
 from serve_app.deployments.policies.suspicion import Suspicion
 from serve_app.deployments.policies.waiting_queue import QueueEntry, WaitingQueue
+from serve_app.deployments.queue_metrics import QueueMetrics, QueueSample
+from serve_app.deployments.replica_call import call_replica
 from serve_app.deployments.replica_fleet import ReplicaFleet
-from serve_app.errors import DarkroomError, NotReady
+from serve_app.deployments.wake_call import WakeCall
+from serve_app.errors import DarkroomError
 from serve_app.requests.events import Queued
 from serve_app.requests.idempotency import context_of_image
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -37,10 +36,16 @@ class ModelQueue:
         name: the name under which replicas know this ingress replica.
         settings: how long the queue may be, and how long images may take.
         clock: seconds that never go back.
+        metrics: what operators see of it.
     """
 
     def __init__(
-        self, handle: Any, name: str, settings: ModelSettings | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        handle: Any,
+        name: str,
+        settings: ModelSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        metrics: QueueMetrics | None = None,
     ) -> None:
         self.settings = settings or ModelSettings()
         self._handle = handle
@@ -50,9 +55,10 @@ class ModelQueue:
         self._runs: dict[QueueEntry, ImageRun] = {}
         self._estimator = WaitEstimator()
         self._order: dict[QueueEntry, int] = {}
-        self._waking: asyncio.Task[None] | None = None
+        self._wake = WakeCall(handle, self._fail_waiting)
+        self._metrics = metrics or QueueMetrics()
         self._pumping: asyncio.Handle | None = None
-        self.fleet = ReplicaFleet(name, self.queued_s, on_change=self.pump_soon, on_end=self._lose)
+        self.fleet = ReplicaFleet(name, self.queued_s, self.pump_soon, self._lose, self._metrics)
 
     def admit(
         self,
@@ -92,11 +98,12 @@ class ModelQueue:
         now, views, slowdown = self._clock(), self.fleet.views, self.slowdown
         batched_s, solo_s = batched_seconds(work, self.curve) * slowdown, solo_seconds(work, self.curve) * slowdown
         ahead_s = self.queued_s()
-        check_room(len(self._waiting), images, self.settings.max_waiting, ahead_s / max(1, len(views)))
         start_s = self._estimator.start_s(ahead_s, 0.0, views, now)
         last_s = self._estimator.start_s(ahead_s + (images - 1) * batched_s, 0.0, views, now)
         estimate = Estimate(start_s, last_s + solo_s)
-        check_deadline(estimate, context.deadline_s or self.settings.deadline_s)
+        with self._metrics.counting_refusals(images):
+            check_room(len(self._waiting), images, self.settings.max_waiting, ahead_s / max(1, len(views)))
+            check_deadline(estimate, context.deadline_s or self.settings.deadline_s)
         return estimate
 
     def _new_run(
@@ -126,21 +133,20 @@ class ModelQueue:
         """Seconds of device time that wait here."""
         return sum(entry.cost_s for entry in self._waiting)
 
+    def sample(self) -> QueueSample:
+        """What waits now, and how long a request that came now would wait."""
+        queued_s = self.queued_s()
+        wait_s = self._estimator.start_s(queued_s, 0.0, self.fleet.views, self._clock())
+        return QueueSample(len(self._waiting), queued_s, wait_s, self.settings.deadline_s)
+
+    def use(self, settings: ModelSettings) -> None:
+        """Follow these settings from now on. Call it on the event loop."""
+        self.settings = settings
+        self._metrics.follow(self.sample)
+
     def call(self, run: ImageRun) -> Any:
         """See `RunQueue`."""
-        assert run.given is not None
-        # Serve's router tells calls apart by an id that it takes from the context: it is the same for all images of one
-        # HTTP request, and then one call of two that are routed together is never sent.
-        return Context().run(
-            self._handle.generate.remote,
-            run.request,
-            run.context,
-            run.saved,
-            ingress=self._name,
-            suspect=run.given.is_suspect,
-            alone=run.given.alone,
-            target=run.given.view.unique_id,
-        )
+        return call_replica(self._handle, run, self._name)
 
     def hang_up(self, run: ImageRun, response: Any) -> None:
         """See `RunQueue`."""
@@ -165,6 +171,7 @@ class ModelQueue:
         """See `RunQueue`."""
         assert run.given is not None
         view = run.given.view
+        self._metrics.note_loss(lost.reason)
         view.full_until = self._clock() + FULL_SECONDS
         asyncio.get_running_loop().call_later(FULL_SECONDS, self.pump_soon)
         died = lost.ended_replica
@@ -190,6 +197,7 @@ class ModelQueue:
         self.give_back(run)
         self._waiting.leave(run.entry)
         if self._runs.pop(run.entry, None) is not None:
+            self._metrics.note_convicted(run.suspicion.is_convicted)
             self.pump_soon()
 
     def find(self, task: str, owner: str, only_waiting: bool = False) -> list[ImageRun]:
@@ -215,11 +223,11 @@ class ModelQueue:
             run = self._runs[entry]
             if not entry.is_resumed:
                 self._estimator.note(run.estimated_start_s, now - entry.arrived)
+                self._metrics.note_start(run.estimated_start_s, now - entry.arrived)
             run.assign(given)
         self._order = {entry: place for place, entry in enumerate(one for one in ordered if one in self._waiting)}
-        if self._waiting and not self.fleet.views and (self._waking is None or self._waking.done()):
-            # Serve cancels the calls that were made for a request when its caller hangs up: this is nobody's.
-            self._waking = asyncio.create_task(self._wake(), context=Context())
+        if self._waiting and not self.fleet.views:
+            self._wake.begin()
 
     def _share(self, entry: QueueEntry, view: ReplicaView) -> float:
         return batch_share(self._runs[entry].work, view.load.curve) if view.load is not None else 0.0
@@ -227,19 +235,12 @@ class ModelQueue:
     def _suspicion_of(self, entry: QueueEntry) -> Suspicion:
         return self._runs[entry].suspicion
 
-    async def _wake(self) -> None:
-        """One call that waits at Serve's router starts a replica where there is none."""
-        try:
-            await self._handle.options(stream=False).capabilities.remote()
-        except (RayError, RayServeException) as error:
-            self._fail_waiting(NotReady(f"the model has no replica that works ({type(error).__name__})"))
-
     def _fail_waiting(self, error: DarkroomError) -> None:
         if not self.fleet.views:
             for entry in self._waiting:
                 self._runs[entry].abort(error)
 
-    def _lose(self, view: ReplicaView, reason: str) -> None:
+    def _lose(self, view: ReplicaView, reason: LossReason) -> None:
         """A replica is dead: all that ran there goes on elsewhere."""
         for entry in list(view.running):
             run = self._runs[entry]

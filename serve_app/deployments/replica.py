@@ -219,7 +219,7 @@ class ModelReplica:
     async def _end_orphans(self) -> None:
         while True:
             await asyncio.sleep(ORPHAN_SECONDS)
-            self._leases.end_orphans()
+            self._metrics.note_orphans(self._leases.end_orphans())
 
     async def memory(self) -> MemoryUse:
         """What this replica holds."""

@@ -8,7 +8,9 @@ from functools import partial
 
 from ray.exceptions import RayError
 
+from serve_app.deployments.lost_work import LossReason
 from serve_app.deployments.policies.replica_choice import ReplicaView
+from serve_app.deployments.queue_metrics import QueueMetrics
 from serve_app.deployments.replica_actor import ReplicaActor
 from serve_app.deployments.replica_sets import REPLICA_SETS, ReplicaAddress
 from serve_app.deployments.replica_watch import ReplicaWatch
@@ -24,6 +26,7 @@ class ReplicaFleet:
         queued_s: the seconds of device time that wait here for the model.
         on_change: called when a replica may have room.
         on_end: called with a view and a reason when a replica is dead.
+        metrics: of the model's queue.
     """
 
     def __init__(
@@ -31,13 +34,15 @@ class ReplicaFleet:
         ingress: str,
         queued_s: Callable[[], float],
         on_change: Callable[[], None],
-        on_end: Callable[[ReplicaView, str], None],
+        on_end: Callable[[ReplicaView, LossReason], None],
+        metrics: QueueMetrics,
     ) -> None:
         self.curve: StepCurve | None = None
         self._ingress = ingress
         self._queued_s = queued_s
         self._on_change = on_change
         self._on_end = on_end
+        self._metrics = metrics
         self._watches: dict[str, ReplicaWatch] = {}
         self._ended: set[str] = set()
         self._present: frozenset[ReplicaAddress] = frozenset()
@@ -81,7 +86,12 @@ class ReplicaFleet:
         for address in found:
             if address.unique_id not in self._watches and address.unique_id not in self._ended:
                 self._watches[address.unique_id] = ReplicaWatch(
-                    address, self._ingress, self._queued_s, on_load=self._note_load, on_end=self._note_end
+                    address,
+                    self._ingress,
+                    self._queued_s,
+                    on_load=self._note_load,
+                    on_end=self._note_end,
+                    on_hand_over=self._metrics.note_hand_over,
                 )
         self._present = found
         # A router may tell a dead replica once more, but not after it has left the set.
@@ -107,7 +117,7 @@ class ReplicaFleet:
         watch = self._watches.get(view.unique_id)
         return watch is not None and await watch.is_alive()
 
-    def end(self, view: ReplicaView, reason: str) -> None:
+    def end(self, view: ReplicaView, reason: LossReason) -> None:
         """Make sure that a replica is dead."""
         watch = self._watches.get(view.unique_id)
         if watch is not None:
@@ -119,9 +129,10 @@ class ReplicaFleet:
         self._empty_leaving()
         self._on_change()
 
-    def _note_end(self, view: ReplicaView, reason: str) -> None:
+    def _note_end(self, view: ReplicaView, reason: LossReason) -> None:
         self._watches.pop(view.unique_id, None)
         self._ended.add(view.unique_id)
+        self._metrics.note_end(reason)
         self._on_end(view, reason)
 
     def _empty_leaving(self) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
+from serve_app.deployments.lost_work import LossReason
 from serve_app.deployments.policies.replica_choice import ReplicaView
 from serve_app.deployments.replica_actor import ReplicaActor
 from serve_app.deployments.replica_sets import ReplicaAddress
@@ -29,6 +30,7 @@ class ReplicaWatch:
         queued_s: the seconds of device time that wait here for its model.
         on_load: called after each answer.
         on_end: called once, when the replica has died or was killed.
+        on_hand_over: called when the replica has handed its images over.
     """
 
     def __init__(
@@ -37,7 +39,8 @@ class ReplicaWatch:
         ingress: str,
         queued_s: Callable[[], float],
         on_load: Callable[[ReplicaView, ReplicaLoad], None],
-        on_end: Callable[[ReplicaView, str], None],
+        on_end: Callable[[ReplicaView, LossReason], None],
+        on_hand_over: Callable[[], None],
     ) -> None:
         self.view = ReplicaView(address.unique_id)
         self._address = address
@@ -45,6 +48,7 @@ class ReplicaWatch:
         self._queued_s = queued_s
         self._on_load = on_load
         self._on_end = on_end
+        self._on_hand_over = on_hand_over
         self._actor: ReplicaActor | None = None
         self.is_handing_over = False
         self._has_ended = False
@@ -54,13 +58,13 @@ class ReplicaWatch:
         """Watch it no longer."""
         self._task.cancel()
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: LossReason, detail: str = "") -> None:
         """The replica is of no use: make sure that it is dead, and say so. Only the first call counts."""
         if self._has_ended:
             return
         self._has_ended = True
         self._task.cancel()
-        log.warning("replica %s is given up: %s", self._address.unique_id, reason)
+        log.warning("replica %s is given up: %s", self._address.unique_id, detail or reason)
         if self._actor is not None:
             with suppress(RayError):
                 self._actor.kill()
@@ -81,13 +85,14 @@ class ReplicaWatch:
             return
         self.is_handing_over = hand_over
         if not await self.is_alive():
-            self.end("it left the set of replicas and does not answer")
+            self.end("left", "it left the set of replicas and does not answer")
             return
         self.view.is_draining = True
         if hand_over and self._actor is not None:
             try:
                 async with asyncio.timeout(ASK_SECONDS):
                     await self._actor.hand_over()
+                self._on_hand_over()
             except (TimeoutError, RayError) as error:
                 log.warning("replica %s does not hand over: %s", self._address.unique_id, type(error).__name__)
                 self.is_handing_over = False  # the next heartbeat's answer tries again
@@ -103,16 +108,16 @@ class ReplicaWatch:
                 async with asyncio.timeout(SILENT_SECONDS):
                     await self._beat()
             except TimeoutError:
-                return self.end(f"no heartbeat for {SILENT_SECONDS:g} s")
+                return self.end("silent", f"no heartbeat for {SILENT_SECONDS:g} s")
             except ActorUnavailableError:
                 pass  # it may come back; a call that is under way will tell
             except RayTaskError as error:
                 log.warning("heartbeat of replica %s: %s", self._address.unique_id, type(error.cause).__name__)
             except (RayActorError, ValueError) as error:
-                return self.end(type(error).__name__)
+                return self.end("died", type(error).__name__)
             load = self.view.load
             if load is not None and load.step_age_s > load.step_limit_s:
-                return self.end(f"a step hangs, {load.step_age_s:.0f} s old")
+                return self.end("hung_step", f"a step hangs, {load.step_age_s:.0f} s old")
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self) -> None:

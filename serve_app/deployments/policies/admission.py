@@ -68,6 +68,7 @@ def check_deadline(estimate: Estimate, deadline_s: float, draw: Callable[[], flo
             reason,
             estimated_start_s=estimate.start_s,
             estimated_finish_s=estimate.finish_s,
+            limit="deadline",
         )
 
 

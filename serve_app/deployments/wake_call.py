@@ -1,0 +1,37 @@
+"""One call that waits at Serve's router starts a replica of a model that has none."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from serve_app.errors import NotReady
+
+
+class WakeCall:
+    """Wakes one model.
+
+    Args:
+        handle: the model's deployment handle.
+        on_failure: called with an error where no replica starts.
+    """
+
+    def __init__(self, handle: Any, on_failure: Callable[[NotReady], None]) -> None:
+        self._handle = handle
+        self._on_failure = on_failure
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Call, unless a call is under way."""
+        if self._task is None or self._task.done():
+            # Serve cancels the calls that were made for a request when its caller hangs up: this is nobody's.
+            self._task = asyncio.create_task(self._call(), context=Context())
+
+    async def _call(self) -> None:
+        try:
+            await self._handle.options(stream=False).capabilities.remote()
+        except (RayError, RayServeException) as error:
+            self._on_failure(NotReady(f"the model has no replica that works ({type(error).__name__})"))
