@@ -13,6 +13,7 @@ from serve_app.engine.init_latents import initial_state
 from serve_app.engine.load_meter import StepShape
 from serve_app.engine.passes import Pass
 from serve_app.engine.prompt_cache import PromptCache
+from serve_app.engine.running_work import MIN_LIMIT_SECONDS
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.step import shape_of, step
 from serve_app.engine.step_reports import StepReports
@@ -119,7 +120,8 @@ class DenoiseLoop:
         handed_over = Draining("the image goes on in another engine")
         for row in self._trajectories:
             if not row.future.done():
-                self._guard.run("telling a resume point", self._reports.tell_resume_points, [row])
+                with self._running.during(MIN_LIMIT_SECONDS):
+                    self._guard.run("telling a resume point", self._reports.tell_resume_points, [row])
                 row.fail(handed_over)
         for pass_ in self._pending:
             pass_.fail(handed_over)

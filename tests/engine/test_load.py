@@ -10,9 +10,11 @@ import torch
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.load_meter import LoadMeter, StepShape
+from serve_app.engine.passes import Callbacks
 from serve_app.engine.running_work import RunningWork
-from serve_app.errors import NotReady
+from serve_app.errors import Draining, NotReady
 from serve_app.models.load_family import load_family
+from serve_app.requests.events import ResumePoint
 from serve_app.requests.params import HiresParams
 from serve_app.requests.step_curve import StepCurve
 from tests.conftest import tiny_config
@@ -174,6 +176,28 @@ def test_a_step_that_hangs_shows(spied: tuple[Engine, Spied]) -> None:
     go.set()
     future.result(30)
     wait_for(lambda: engine.replica_load().step_age_s == 0.0)
+
+
+def test_a_hand_over_that_hangs_shows(spied: tuple[Engine, Spied]) -> None:
+    engine, family = spied
+    stepping, go = hold(family)
+    telling, tell_on = threading.Event(), threading.Event()
+
+    def stay(_: ResumePoint) -> None:
+        telling.set()
+        assert tell_on.wait(30)
+
+    future = engine.submit(request(engine), callbacks=Callbacks(on_resume_point=stay))
+    assert stepping.wait(30)
+    engine.hand_over()
+    go.set()
+    assert telling.wait(30)
+    time.sleep(0.1)
+    load = engine.replica_load()
+    assert (load.step_age_s >= 0.1, load.step_limit_s) == (True, 10.0)
+    tell_on.set()
+    with pytest.raises(Draining):
+        future.result(30)
 
 
 def test_a_decode_that_hangs_shows_and_in_time_is_unhealthy(tiny_sd: Path) -> None:
