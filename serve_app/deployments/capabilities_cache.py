@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-
+from serve_app.deployments.lost_work import STREAM_ERRORS, answer_of
 from serve_app.errors import NotReady
 from serve_app.requests.capabilities import ModelCapabilities
 
@@ -52,9 +50,10 @@ class CapabilitiesCache:
     async def refresh(self, model: str) -> None:
         """Ask the replicas that run. A model that is scaled to zero stays so, and what is known of it."""
         try:
-            answers = await self._handles[model].broadcast("capabilities").results_async(timeout_s=ANSWER_SECONDS)
+            told = self._handles[model].broadcast("capabilities").results_async(timeout_s=ANSWER_SECONDS)
+            answers = await answer_of(told)
             self._note(model, answers[-1])
-        except (TimeoutError, RayError, RayServeException):
+        except (TimeoutError, *STREAM_ERRORS):
             self._asked_at[model] = self._clock()
 
     def _call(self, model: str, ask: Callable[[str], Any]) -> asyncio.Task[None]:
@@ -69,8 +68,8 @@ class CapabilitiesCache:
 
     async def _ask_one(self, model: str) -> None:
         try:
-            self._note(model, await self._handles[model].capabilities.remote())
-        except (RayError, RayServeException) as error:
+            self._note(model, await answer_of(self._handles[model].capabilities.remote()))
+        except STREAM_ERRORS as error:
             raise NotReady(f"model {model} has no replica that works") from error
 
     def _note(self, model: str, capabilities: ModelCapabilities) -> None:

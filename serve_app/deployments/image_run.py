@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from serve_app.deployments.lost_work import STREAM_ERRORS, LostWork, as_own_error
+from serve_app.deployments.lost_work import STREAM_ERRORS, LostWork, answer_of, as_own_error
 from serve_app.deployments.policies.assignment import Assignment
 from serve_app.deployments.policies.suspicion import Suspicion
 from serve_app.deployments.policies.waiting_queue import QueueEntry
@@ -185,7 +185,7 @@ def new_future() -> "asyncio.Future[None]":
 async def next_or_none(response: Any) -> ReplicaEvent:
     """The stream's next event. Raises LostWork where it has ended."""
     try:
-        return await anext(response)
+        return await answer_of(anext(response))
     except StopAsyncIteration:
         raise LostWork("stream_ended", ended_replica=None) from None
 

@@ -1,7 +1,8 @@
 """Which errors mean that a request should go on in another replica, and which are the caller's."""
 
 import logging
-from typing import Literal
+from collections.abc import Awaitable
+from typing import Literal, TypeVar
 
 from grpc import RpcError
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
@@ -18,6 +19,8 @@ from serve_app.errors import (
 )
 
 log = logging.getLogger("darkroom.ingress")
+
+T = TypeVar("T")
 
 LossReason = Literal[
     "connection_lost",
@@ -53,7 +56,28 @@ class LostWork(Exception):
 
 
 STREAM_ERRORS = (RayError, RayServeException, RpcError)
-"""What reading a replica's stream raises."""
+"""What a call of a replica raises."""
+
+
+class RaisedByReplica:
+    """Inside, an error that is none of Ray's, Serve's or gRPC's becomes a RayTaskError: the replica raised it.
+
+    Ray wraps it so. A handle that calls by gRPC raises it as it is, and then it could not be told from our own errors.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        known = (*STREAM_ERRORS, StopAsyncIteration, TimeoutError)
+        if isinstance(error, Exception) and not isinstance(error, known):
+            raise RayTaskError("call", "", error) from None
+
+
+async def answer_of(response: Awaitable[T]) -> T:
+    """What a replica answers, or the next item of its stream. What the replica itself raised is a RayTaskError."""
+    with RaisedByReplica():
+        return await response
 
 
 def as_own_error(error: Exception) -> LostWork | DarkroomError:

@@ -8,7 +8,7 @@ from typing import Any
 from ray.exceptions import RayTaskError
 
 from serve_app.config import IngressConfig
-from serve_app.deployments.lost_work import STREAM_ERRORS
+from serve_app.deployments.lost_work import STREAM_ERRORS, answer_of
 from serve_app.errors import ContentRefused, ReviewFailed
 from serve_app.requests.events import GeneratedImage, Progress, Queued
 from serve_app.requests.request import CallerContext, GenerationRequest
@@ -76,7 +76,7 @@ class SafetyReview:
             response = self._checker.review.remote(image, request.output, policy)
             try:
                 async with asyncio.timeout(self._config.review_timeout_s / 2):
-                    return await response
+                    return await answer_of(response)
             except RayTaskError:
                 raise
             except TimeoutError:

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-
+from serve_app.deployments.lost_work import STREAM_ERRORS, answer_of
 from serve_app.errors import NotReady
 
 
@@ -32,6 +30,6 @@ class WakeCall:
 
     async def _call(self) -> None:
         try:
-            await self._handle.options(stream=False).capabilities.remote()
-        except (RayError, RayServeException) as error:
+            await answer_of(self._handle.options(stream=False).capabilities.remote())
+        except STREAM_ERRORS as error:
             self._on_failure(NotReady(f"the model has no replica that works ({type(error).__name__})"))

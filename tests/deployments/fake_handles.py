@@ -36,11 +36,12 @@ Answer = Callable[[], Awaitable[bool]]
 class FakeReplicas:
     """A model's handle, with one replica. Previews are rendered as asked; with `stubborn`, always.
 
-    With `error`, no image comes.
+    With `error`, no image comes. A handle that calls by gRPC raises it as it is.
     """
 
-    def __init__(self, stubborn: bool = False, error: Exception | None = None) -> None:
+    def __init__(self, stubborn: bool = False, error: Exception | None = None, by_grpc: bool = False) -> None:
         self.stubborn = stubborn
+        self.by_grpc = by_grpc
         self.error = error
         self.contexts: list[CallerContext] = []
         self.asked: list[tuple[Any, ...]] = []
@@ -86,14 +87,17 @@ class FakeStream:
     ) -> None:
         replicas.contexts.append(context)
         preview = PREVIEW if context.previews or replicas.stubborn else None
-        self._events = self._run(request, preview, replicas.error)
+        error = replicas.error
+        if error is not None and not replicas.by_grpc:
+            error = RayTaskError("generate", "a traceback", error)
+        self._events = self._run(request, preview, error)
 
     async def _run(
         self, request: GenerationRequest, preview: bytes | None, error: Exception | None
     ) -> AsyncIterator[ReplicaEvent]:
         yield Queued(0, 0.0)
         if error is not None:
-            raise RayTaskError("generate", "a traceback", error)
+            raise error
         yield Progress(1, 2, 0.1, preview)
         yield GeneratedImage(IMAGE, "png", SIZE, SIZE, request.seed, Timings())
 
@@ -157,6 +161,11 @@ async def die() -> bool:
 async def fail() -> bool:
     """The checker raises. Its text holds what a caller sent."""
     raise RayTaskError("review", "a traceback", ValueError("a secret prompt"))
+
+
+async def fail_by_grpc() -> bool:
+    """As `fail`, where the handle calls by gRPC."""
+    raise ValueError("a secret prompt")
 
 
 async def hang() -> bool:

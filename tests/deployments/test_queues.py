@@ -87,6 +87,7 @@ def test_work_goes_to_the_replica_that_has_least(run: Callable[[AsyncTest], None
         ActorDiedError(),
         OutOfMemoryError("the node"),
         RayTaskError("generate", "a traceback", DeviceLost("gone")),
+        DeviceLost("by gRPC errors come as they are"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -237,10 +238,12 @@ def test_a_silent_replica_and_one_whose_step_hangs_are_killed(run: Callable[[Asy
     [
         RayTaskError("generate", "a traceback", ReplicaFull("full")),
         RayTaskError("generate", "a traceback", NotReady("closed")),
+        ReplicaFull("full"),
+        NotReady("closed"),
         ObjectLostError("00" * 28, "", ""),
         None,
     ],
-    ids=["full", "stopped", "object lost", "ended without its image"],
+    ids=["full", "stopped", "full, by gRPC", "stopped, by gRPC", "object lost", "ended without its image"],
 )
 def test_what_a_live_replica_loses_is_tried_again_and_nobody_is_suspected(
     run: Callable[[AsyncTest], None], error: Exception | None
@@ -297,14 +300,15 @@ def test_a_replica_that_refuses_for_long_costs_nobody_their_image(
     run(test)
 
 
-def test_a_request_s_own_error_ends_it_alone(run: Callable[[AsyncTest], None]) -> None:
+@pytest.mark.parametrize("by_grpc", [False, True])
+def test_a_request_s_own_error_ends_it_alone(run: Callable[[AsyncTest], None], by_grpc: bool) -> None:
     async def test(make: Make) -> None:
         replicas = make("a")
         readers = replicas.submit(*"12")
         await started(replicas, 2)
         wrong = InvalidRequest("sampler", "lcm", "must be another")
         first, second = in_order(replicas, "a")
-        first.put(RayTaskError("generate", "a traceback", wrong))
+        first.put(wrong if by_grpc else RayTaskError("generate", "a traceback", wrong))
         with pytest.raises(InvalidRequest):
             await readers[0].task
         second.put(IMAGE)

@@ -18,6 +18,7 @@ from tests.deployments.fake_handles import (
     FakeReplicas,
     die,
     fail,
+    fail_by_grpc,
     flag,
     hang,
     ingress_client,
@@ -85,7 +86,7 @@ def test_a_flagged_image_goes_out_as_the_policy_says(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("policy", ["flag", "blur", "refuse"])
-@pytest.mark.parametrize("answer", [die, fail, hang])
+@pytest.mark.parametrize("answer", [die, fail, fail_by_grpc, hang])
 def test_an_image_that_cannot_be_reviewed_is_withheld(
     monkeypatch: pytest.MonkeyPatch, answer: Answer, policy: str, path: str
 ) -> None:
