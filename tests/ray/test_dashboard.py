@@ -65,19 +65,20 @@ def prometheus(base_url: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_every_panel_and_every_rule_finds_its_metrics(prometheus: str, deploy: Deploy, tiny_sd: Path) -> None:
-    short = {"tiny": {"max_waiting": 1}}
+    short = {"tiny": {"max_waiting": 2}}
     client = deploy(application({"tiny": tiny_model(tiny_sd, engine={"max_rows": 2})}, settings=short))
     missing = queries()
     stop = threading.Event()
 
     def keep_asking(seed: int) -> None:
         while not stop.is_set():
-            # Each prompt is new, so that prompts are encoded; some requests are refused, as the queue is short.
-            body = {"prompt": f"picture {seed} {time.time()}", "seed": seed, "num_inference_steps": 30}
+            # Each prompt is new, so that prompts are encoded. Some requests are refused, as the queue is short; others
+            # wait for a second.
+            body = {"prompt": f"picture {seed} {time.time()}", "seed": seed, "num_inference_steps": 150}
             client.post("/txt2img/", json=body)
             time.sleep(0.1)
 
-    askers = [threading.Thread(target=keep_asking, args=(seed,)) for seed in range(5)]
+    askers = [threading.Thread(target=keep_asking, args=(seed,)) for seed in range(6)]
     for asker in askers:
         asker.start()
     try:
