@@ -19,7 +19,7 @@ from tests.checkpoints import save_stable_diffusion, save_stable_diffusion_xl
 
 pytest_plugins = ["pytester", "tests.no_skips"]
 TESTS = Path(__file__).parent
-MARKERS = {"ray", "gpu", "slow"}
+MARKERS = {"ray", "gpu", "slow", "faults"}
 """Tests in a folder of this name, at any depth, have the marker."""
 
 settings.register_profile(
@@ -31,6 +31,9 @@ settings.load_profile("plain")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run what is marked slow")
+    parser.addoption(
+        "--long-faults", type=int, default=0, metavar="TIMES", help="all fault tests, on images of 20 s, so many times"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from ray.serve.schema import ServeDeploySchema
 from serve_app.config.proxy_variable import PROXY_CALLBACK, PROXY_VARIABLE
 from tests.ray.apps import Section, emoji_application
 
-START_SECONDS = 90
+START_SECONDS = 180
 BEAT_SECONDS = 0.05
 Deploy = Callable[[Section], httpx.Client]
 
@@ -47,7 +47,8 @@ def ray_logs() -> Iterator[Path]:
 def base_url(ray_logs: Path) -> Iterator[str]:
     """Serve's HTTP address."""
     port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    # The nodes that tests add are on this machine, too, and have its address.
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
 
