@@ -76,6 +76,10 @@ class AppConfig(Strict):
     gpus: Annotated[
         Positive | None, Field(description="How many GPUs the cluster starts with: shares that do not fit are refused.")
     ] = None
+    max_gpus: Annotated[
+        Positive | None,
+        Field(description="How many GPUs the cluster may grow to: shares are refused that do not fit at max_replicas."),
+    ] = None
 
 
 class SafetyConfig(Strict):

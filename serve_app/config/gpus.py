@@ -1,6 +1,6 @@
 """How many replicas there are, and how many GPUs they need."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from serve_app.config.application import AppConfig, Placement
@@ -11,23 +11,39 @@ AUTO_REPLICAS = 100
 
 
 def find_missing_gpus(app: AppConfig, options: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why the replicas that run at start do not fit `gpus`. `options` are the entries of `deployments:` by name."""
-    shares = gpu_shares(app, options)
-    needed = count_gpus([share for share, count in shares.values() for _ in range(count)])
-    if app.gpus is None or needed <= app.gpus:
-        return []
-    listed = ", ".join(f"{count} x {name} {share:g}" for name, (share, count) in shares.items() if share and count)
-    return [f"gpus: must be at least {needed} for the replicas that run at start ({listed}), got {app.gpus}"]
+    """Why the replicas do not fit `gpus` at start, and `max_gpus` when each deployment has all that it may get.
+
+    `options` are the entries of `deployments:` by name.
+    """
+    limits = (
+        ("gpus", app.gpus, "that run at start", replicas_at_start),
+        ("max_gpus", app.max_gpus, "that may run", max_replicas),
+    )
+    found: list[str] = []
+    for key, limit, which, count_of in limits:
+        shares = gpu_shares(app, options, count_of)
+        needed = count_gpus([share for share, count in shares.values() for _ in range(count)])
+        if limit is not None and needed > limit:
+            listed = ", ".join(
+                f"{count} x {name} {share:g}" for name, (share, count) in shares.items() if share * count
+            )
+            found.append(f"{key}: must be at least {needed} for the replicas {which} ({listed}), got {limit}")
+    return found
 
 
-def gpu_shares(app: AppConfig, options: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
-    """Each deployment's GPU share, and its number of replicas at start."""
+def gpu_shares(
+    app: AppConfig,
+    options: Mapping[str, Mapping[str, Any]],
+    count_of: Callable[[Mapping[str, Any]], int] | None = None,
+) -> dict[str, tuple[float, int]]:
+    """Each deployment's GPU share and number of replicas: at start, or as `count_of` tells from its options."""
+    count_of = count_of or replicas_at_start
     placements = {INGRESS: app.ingress}
     placements |= {deployment_of(name): placement for name, placement in app.models.items()}
     if app.safety is not None:
         placements[SAFETY] = app.safety
     return {
-        name: (share_of(placement, options.get(name, {})), replicas_at_start(options.get(name, {})))
+        name: (share_of(placement, options.get(name, {})), count_of(options.get(name, {})))
         for name, placement in placements.items()
     }
 

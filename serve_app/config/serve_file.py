@@ -20,6 +20,10 @@ from serve_app.errors import ConfigError
 from serve_app.requests.capabilities import ModelCapabilities
 
 IMPORT_PATH = "serve_app.app:build"
+FUSES = ("max_ongoing_requests", "max_queued_requests")
+NO_LIMIT = (
+    "must not be given for a model: the ingress keeps its queue (max_waiting), and Serve's limits are a fuse far above"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def find_application_mistakes(application: Mapping[str, Any], path: str = "") ->
         if deployment not in kinds:
             found.append(f"{join(path, f'deployments.{deployment}')}: is not a deployment{suggest(deployment, kinds)}")
     for deployment, kind in kinds.items():
+        if kind is ModelConfig:
+            given = [key for key in FUSES if key in options.get(deployment, {})]
+            found += [f"{join(path, f'deployments.{deployment}.{key}')}: {NO_LIMIT}" for key in given]
         values = options.get(deployment, {}).get("user_config")
         key = join(path, f"deployments.{deployment}.user_config")
         found += find_mistakes(kind, {} if values is None else values, key)

@@ -147,6 +147,21 @@ CASES: dict[str, tuple[Callable[[Section], object], list[str]]] = {
         lambda document: application(document)["args"].update(gpus=1, models={"emoji": {"num_gpus": 2}}),
         ["args.gpus: must be at least 2 for the replicas that run at start (1 x model-emoji 2), got 1"],
     ),
+    "GPUs at the most replicas": (
+        lambda document: (
+            application(document)["args"].update(max_gpus=2, gpus=1, models={"emoji": {"num_gpus": 0.4}}),
+            emoji(document).update(autoscaling_config={"min_replicas": 2, "max_replicas": 5}),
+        ),
+        ["args.max_gpus: must be at least 3 for the replicas that may run (5 x model-emoji 0.4), got 2"],
+    ),
+    "limits that the ingress replaces": (
+        lambda document: emoji(document).update(max_ongoing_requests=4, max_queued_requests=10),
+        [
+            f"deployments.model-emoji.{key}: must not be given for a model: the ingress keeps its queue (max_waiting), "
+            "and Serve's limits are a fuse far above"
+            for key in ("max_ongoing_requests", "max_queued_requests")
+        ],
+    ),
     "an import path": (
         lambda document: application(document).update(import_path="serve_app.app:bild"),
         ["import_path: must be serve_app.app:build, got 'serve_app.app:bild'"],
