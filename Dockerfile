@@ -23,10 +23,18 @@ RUN pip install -c constraints.txt '.[tracing]'
 FROM python:${PYTHON}-slim-bookworm AS runtime
 RUN useradd --uid 1000 --create-home darkroom
 ENV PATH=/opt/darkroom/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
-# Serve's proxies refuse bodies before they hold them: see docs/operations.md.
+# What Ray must be started with, and why: serve_app/config/ray_environment.py.
 ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.deployments.proxy_callback:proxy_middlewares
-# A client's address is that of its connection, whatever its headers say.
 ENV FORWARDED_ALLOW_IPS=""
+ENV RAY_SERVE_ENABLE_HA_PROXY=1
+ENV RAY_SERVE_HAPROXY_BINARY_PATH=/usr/local/bin/darkroom_haproxy.py
+ENV RAY_SERVE_USE_GRPC_BY_DEFAULT=1
+ENV RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=268435456
+ENV RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0
+ENV RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=600
+ENV RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S=10
+ENV RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=30
+COPY --chmod=755 serve_app/config/darkroom_haproxy.py /usr/local/bin/darkroom_haproxy.py
 WORKDIR /home/darkroom
 COPY --chown=darkroom configs ./configs
 USER 1000

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.environment import prepare_environment
+from serve_app.cli.front_end import FrontEnd, choose_front_end
 from serve_app.cli.keys_commands import keys_app
 from serve_app.cli.messages import print_answer, print_mistakes
 from serve_app.errors import ConfigError, DarkroomError
@@ -24,6 +25,23 @@ app = typer.Typer(
     help="Text-to-image serving on Ray Serve.",
 )
 app.add_typer(keys_app, name="keys")
+
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A running Ray cluster: host:port, or auto for the one on this machine. It is left running. "
+        "Without this option, Darkroom starts a Ray cluster on this machine, and ends it."
+    ),
+]
+FrontEndOption = Annotated[
+    FrontEnd | None,
+    typer.Option(
+        help="What answers HTTP in a cluster that is started here. By default: HAProxy for models on GPUs, "
+        "Serve's Python proxy otherwise.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -56,13 +74,8 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The port to listen on, instead of the file's.")
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="A running Ray cluster: host:port, or auto for the one on this machine. It is left running. "
-            "Without this option, Darkroom starts a Ray cluster on this machine, and ends it."
-        ),
-    ] = None,
+    address: AddressOption = None,
+    front_end: FrontEndOption = None,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard in the cluster, too.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show the log lines of Ray, Serve and the replicas on standard error.")
@@ -72,8 +85,11 @@ def serve(
 
     Checks the file first. Prints one line with the address when all models are loaded.
     """
-    prepare_environment(own_cluster=address is None, verbose=verbose)
+    if address is not None and front_end is not None:
+        raise typer.BadParameter("the cluster at --address has its own front end", param_hint="--front-end")
     path = config or builtin_config()
+    chosen = choose_front_end(path, front_end)
+    prepare_environment(own_cluster=address is None, verbose=verbose, front_end=chosen)
     # Without --address this machine serves the file, so its paths must exist here.
     document = read_sound(path, ignore_paths=address is not None)
     with paused_gc():

@@ -21,6 +21,7 @@ from serve_app.cli.needs import find_lacking_resources
 from serve_app.cli.ray_cluster import ClusterOptions, RayCluster, open_cluster
 from serve_app.cli.start_errors import last_error
 from serve_app.cli.wait_ready import wait_until_ready
+from serve_app.config.ray_environment import runs_haproxy
 from serve_app.errors import ConfigError, DarkroomError
 
 WATCH_SECONDS = 5.0
@@ -45,6 +46,8 @@ def run_server(document: Mapping[str, Any], options: ServerOptions) -> None:
     http |= {key: value for key, value in (("host", options.host), ("port", options.port)) if value is not None}
     schema = ServeDeploySchema.model_validate({**document, "http_options": http})
     if options.starts_cluster:
+        if runs_haproxy() and schema.http_options.ssl_certfile:
+            raise ConfigError("http_options.ssl_certfile: needs --front-end python, since Ray's HAProxy has no TLS")
         require_free_port(schema.http_options.host, schema.http_options.port)
     answer, status = sys.stdout, StartStatus()
     status.show("Starting Ray")
@@ -111,9 +114,10 @@ def _serving(schema: ServeDeploySchema) -> Iterator[None]:
     finally:
         # A second signal raises KeyboardInterrupt here: then nothing is waited for.
         with suppress(RayError, KeyboardInterrupt):
-            if joined:
+            # Serve's shutdown kills HAProxy at once: until the applications have ended, it passes their responses on.
+            if joined or runs_haproxy():
                 client.delete_apps([application.name for application in schema.applications])
-            else:
+            if not joined:
                 serve.shutdown()
 
 

@@ -1,7 +1,7 @@
 """What the Serve config file may say: `args` of the application and the `user_config` of each deployment.
 
-Nothing here loads a model or reads a request. Darkroom has no environment variables of its own; `proxy_variable.py` has
-Serve's that it needs.
+Nothing here loads a model or reads a request. Darkroom has no environment variables of its own; `ray_environment.py`
+has those that Ray must be started with.
 """
 
 from serve_app.config.application import AppConfig, Placement, SafetyConfig, TracingConfig, UsageConfig

@@ -1,13 +1,19 @@
-"""The function that Serve's proxies call when they start. `config/proxy_variable.py` has the variable that names it."""
+"""The function that Serve's proxies call when they start. `config/proxy_variable.py` has the variable that names it.
+
+Under HAProxy the ingress replicas call it: they answer HTTP themselves.
+"""
 
 from starlette.middleware import Middleware
 
 from serve_app.api.middleware.edge import EdgeMiddleware
+from serve_app.api.middleware.haproxy_client import HAProxyClientMiddleware
+from serve_app.config.ray_environment import haproxy_tells_clients
 from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.published_settings import PublishedSettings
 
 
 def proxy_middlewares() -> list[Middleware]:
-    """The middleware before Serve."""
+    """The middleware before Serve. Serve puts each around those before it."""
     write_plain_lines()
-    return [Middleware(EdgeMiddleware, read_settings=PublishedSettings())]
+    found = [Middleware(EdgeMiddleware, read_settings=PublishedSettings())]
+    return [*found, Middleware(HAProxyClientMiddleware)] if haproxy_tells_clients() else found

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from serve_app.config.ray_environment import BINARY_VARIABLE, HAPROXY_PROGRAM
 from tests.k8s.rendered import OVERLAYS, ROOT, Manifest, Pod, pods_of, service_of
 from tests.k8s.sandbox import Writable, common, sandbox, writable_of
 
@@ -43,7 +44,8 @@ def environment_of(manifests: list[Manifest]) -> dict[str, str]:
     image = dict(pair.split("=", 1) for line in lines for pair in line.split())
     (made,) = (one for one in manifests if one["metadata"]["name"].startswith("darkroom-env-"))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
-    return {**image, **made["data"], **token, "PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
+    here = {BINARY_VARIABLE: str(HAPROXY_PROGRAM), "PATH": PROGRAMS, "PYTHONPATH": str(ROOT)}
+    return {**image, **made["data"], **token, **here}
 
 
 def ask_in_pod(writable: Writable, environment: dict[str, str], asked: dict[str, Any]) -> tuple[dict[str, Any], str]:
