@@ -8,7 +8,7 @@ from typing import Any
 from serve_app.config import ModelSettings
 from serve_app.deployments.image_run import ImageRun
 from serve_app.deployments.lost_work import LossReason, LostWork
-from serve_app.deployments.policies.admission import Estimate, WaitEstimator, check_deadline, check_room
+from serve_app.deployments.policies import admission
 from serve_app.deployments.policies.assignment import assign, assign_running
 from serve_app.deployments.policies.replica_choice import FULL_SECONDS, ReplicaView
 from serve_app.deployments.policies.suspicion import Suspicion
@@ -22,7 +22,7 @@ from serve_app.requests.events import Queued
 from serve_app.requests.idempotency import context_of_image
 from serve_app.requests.request import CallerContext, GenerationRequest
 from serve_app.requests.step_curve import StepCurve
-from serve_app.requests.work import Work, batch_share, batched_seconds, solo_seconds, work_of
+from serve_app.requests.work import Work, batch_share, batched_seconds, work_of
 
 UNKNOWN_CURVE = StepCurve(size=(64, 64), seconds={1: 1e-6})
 """Until a replica has told its own: nothing takes any time worth counting."""
@@ -53,7 +53,7 @@ class ModelQueue:
         self._clock = clock
         self._waiting = WaitingQueue(clock)
         self._runs: dict[QueueEntry, ImageRun] = {}
-        self._estimator = WaitEstimator()
+        self._estimator = admission.WaitEstimator()
         self._order: dict[QueueEntry, int] = {}
         self._wake = WakeCall(handle, self._fail_waiting)
         self._metrics = metrics or QueueMetrics()
@@ -76,11 +76,13 @@ class ModelQueue:
             Overloaded: the queue is full, or they would not be done by their deadline.
         """
         work = work_of(requests[0], vae_scale_factor)
-        start_s = 0.0 if running else self.check(len(requests), work, context).start_s
+        estimate = admission.AT_ONCE if running else self.check(len(requests), work, context)
         runs = [
-            self._new_run(request, context_of_image(context, index), vae_scale_factor, start_s)
+            self._new_run(request, context_of_image(context, index), vae_scale_factor, estimate)
             for index, request in enumerate(requests)
         ]
+        for run in runs[1:]:
+            run.entry.modeled_wait_s = None
         for run in runs:
             self._runs[run.entry] = run
             view = self.fleet.view_of(running.get(run.context.idempotency_key))
@@ -93,41 +95,37 @@ class ModelQueue:
         self.pump_soon()
         return runs
 
-    def check(self, images: int, work: Work, context: CallerContext) -> Estimate:
+    def check(self, images: int, work: Work, context: CallerContext) -> admission.Estimate:
         """When the first of `images` like this would start, and the last would be done. Raises Overloaded."""
-        now, views, slowdown = self._clock(), self.fleet.views, self.slowdown
-        batched_s, solo_s = batched_seconds(work, self.curve) * slowdown, solo_seconds(work, self.curve) * slowdown
-        ahead_s = self.queued_s()
-        start_s = self._estimator.start_s(ahead_s, 0.0, views, now)
-        last_s = self._estimator.start_s(ahead_s + (images - 1) * batched_s, 0.0, views, now)
-        estimate = Estimate(start_s, last_s + solo_s)
+        views, settings = self.fleet.views, self.settings
+        ahead_s = self._waiting.ahead_s(self._new_entry(work, context, 0.0))
+        estimate = self._estimator.estimate(ahead_s, work, images, self.curve, views, self._clock())
         with self._metrics.counting_refusals(images):
-            check_room(len(self._waiting), images, self.settings.max_waiting, ahead_s / max(1, len(views)))
-            check_deadline(estimate, context.deadline_s or self.settings.deadline_s)
+            admission.check_room(len(self._waiting), images, settings.max_waiting, self.queued_s() / max(1, len(views)))
+            admission.check_deadline(estimate, context.deadline_s or settings.deadline_s)
         return estimate
 
     def _new_run(
-        self, request: GenerationRequest, context: CallerContext, vae_scale_factor: int, start_s: float
+        self, request: GenerationRequest, context: CallerContext, vae_scale_factor: int, estimate: admission.Estimate
     ) -> ImageRun:
         work = work_of(request, vae_scale_factor)
-        entry = QueueEntry(
+        entry, start_s = self._new_entry(work, context, estimate.modeled_s), estimate.start_s
+        return ImageRun(queue=self, request=request, context=context, work=work, entry=entry, estimated_start_s=start_s)
+
+    def _new_entry(self, work: Work, context: CallerContext, modeled_wait_s: float) -> QueueEntry:
+        return QueueEntry(
             task=context.task,
             owner=context.owner,
-            cost_s=batched_seconds(work, self.curve) * self.slowdown,
+            cost_s=batched_seconds(work, self.curve) * admission.slowdown_of(self.fleet.views),
             is_batch=context.is_batch,
             arrived=self._clock(),
+            modeled_wait_s=modeled_wait_s,
         )
-        return ImageRun(queue=self, request=request, context=context, work=work, entry=entry, estimated_start_s=start_s)
 
     @property
     def curve(self) -> StepCurve:
         """The step curve that a replica told last."""
         return self.fleet.curve or UNKNOWN_CURVE
-
-    @property
-    def slowdown(self) -> float:
-        """How many times as long as by the curve steps take, where that is least."""
-        return min((view.load.slowdown for view in self.fleet.views if view.load is not None), default=1.0)
 
     def queued_s(self) -> float:
         """Seconds of device time that wait here."""
@@ -222,7 +220,7 @@ class ModelQueue:
             self._waiting.take(entry)
             run = self._runs[entry]
             if not entry.is_resumed:
-                self._estimator.note(run.estimated_start_s, now - entry.arrived)
+                self._estimator.note(entry, now)
                 self._metrics.note_start(run.estimated_start_s, now - entry.arrived)
             run.assign(given)
         self._order = {entry: place for place, entry in enumerate(one for one in ordered if one in self._waiting)}

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +189,7 @@ class ModelReplica:
     def heartbeat(self, ingress: str, queued_s: float) -> ReplicaLoad:
         """An ingress replica is alive, and `queued_s` seconds of device time wait there. Tells what is to do here."""
         self._leases.renew(ingress, queued_s)
-        return replace(self._engine.replica_load(), batches=self._leases.batches)
+        return self._leases.complete(self._engine.replica_load(), ingress)
 
     def hand_over(self) -> None:
         """Take nothing more, and after the current step end every stream with Draining, its resume point before it."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from serve_app.deployments.lost_work import LossReason
-from serve_app.deployments.policies.replica_choice import ReplicaView
+from serve_app.deployments.policies.replica_choice import ReplicaView, rank_of
 from serve_app.deployments.replica_actor import ReplicaActor
 from serve_app.deployments.replica_sets import ReplicaAddress
 from serve_app.requests.events import ReplicaLoad
@@ -42,7 +42,7 @@ class ReplicaWatch:
         on_end: Callable[[ReplicaView, LossReason], None],
         on_hand_over: Callable[[], None],
     ) -> None:
-        self.view = ReplicaView(address.unique_id)
+        self.view = ReplicaView(address.unique_id, rank=rank_of(ingress, address.unique_id))
         self._address = address
         self._ingress = ingress
         self._queued_s = queued_s

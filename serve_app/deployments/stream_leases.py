@@ -3,17 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from serve_app.deployments.policies.replica_choice import MAX_BATCHES
 from serve_app.errors import Draining, ReplicaFull
-from serve_app.requests.events import ResumePoint
+from serve_app.requests.events import ReplicaLoad, ResumePoint
 
 LEASE_SECONDS = 5.0
 """The streams of an ingress replica that has not sent a heartbeat for so long are ended."""
 RESERVED_SECONDS = 5.0
 """How long a request that must run alone is waited for, once it was refused because others ran."""
-MAX_BATCHES = 3.0
-"""More full batches than an ingress gives: several may give at the same moment."""
 
 
 @dataclass(eq=False)
@@ -54,6 +53,12 @@ class StreamLeases:
     def queued_s(self) -> float:
         """Seconds of device time that wait at all ingress replicas that are alive."""
         return sum(seconds for ingress, seconds in list(self._queued.items()) if not self._is_over(ingress))
+
+    def complete(self, load: ReplicaLoad, ingress: str) -> ReplicaLoad:
+        """What an ingress replica is told: the engine's load, and what the others have here and let wait."""
+        queued = list(self._queued.items())
+        others = [seconds for name, seconds in queued if name != ingress and seconds > 0 and not self._is_over(name)]
+        return replace(load, batches=self.batches, others_waiting=len(others), others_queued_s=sum(others))
 
     @contextmanager
     def hold(self, stream: Stream, joins: bool = False) -> Iterator[None]:

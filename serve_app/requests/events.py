@@ -120,11 +120,14 @@ class ReplicaLoad:
     `images` are in flight here, of all callers; `batches` is the number of full batches that they make. `work_s` is the
     device time that they still take, in seconds. `step_age_s` is how long the running step has run, 0 where none runs;
     at `step_limit_s` it counts as hung. `curve` is what a step takes, `slowdown` how many times as long as the curve
-    recent steps took.
+    recent steps took. Of the other ingress replicas, requests wait at `others_waiting`: `others_queued_s` seconds of
+    device time.
     """
 
     images: int = 0
     batches: float = 0.0
+    others_waiting: int = 0
+    others_queued_s: float = 0.0
     work_s: float = 0.0
     step_age_s: float = 0.0
     step_limit_s: float = 10.0

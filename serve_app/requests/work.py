@@ -63,6 +63,16 @@ def solo_seconds(work: Sequence[PassWork], curve: StepCurve) -> float:
     return sum(one.calls * curve.seconds_of(one.size, one.rows) for one in work)
 
 
+def shared_seconds(work: Sequence[PassWork], curve: StepCurve, batches: float) -> float:
+    """Seconds from first to last step where so many full batches, this image in one of them, take turns."""
+    return sum(
+        one.calls
+        * max(1.0, batches)
+        * curve.seconds_of(one.size, max(one.rows, int(min(1.0, batches) * _width(one, curve))))
+        for one in work
+    )
+
+
 def batched_seconds(work: Sequence[PassWork], curve: StepCurve) -> float:
     """The image's share of the device time of full batches, in seconds."""
     return sum(one.calls * _full_step(one, curve) * _share(one, curve) for one in work)
@@ -75,8 +85,13 @@ def batch_share(work: Sequence[PassWork], curve: StepCurve) -> float:
 
 def _full_step(one: PassWork, curve: StepCurve) -> float:
     """Seconds of a forward of a full batch at the pass's size."""
-    return curve.seconds_of(one.size, max(one.rows, curve.cap(one.size)))
+    return curve.seconds_of(one.size, _width(one, curve))
 
 
 def _share(one: PassWork, curve: StepCurve) -> float:
-    return one.rows / max(one.rows, curve.cap(one.size))
+    return one.rows / _width(one, curve)
+
+
+def _width(one: PassWork, curve: StepCurve) -> int:
+    """UNet rows of a full batch at the pass's size."""
+    return max(one.rows, curve.cap(one.size))

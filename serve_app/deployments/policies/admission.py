@@ -1,25 +1,40 @@
 """Whether a request can be done by its deadline: estimated before any work is done, refused at once if not."""
 
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from serve_app.deployments.policies.replica_choice import ReplicaView
+from serve_app.deployments.policies.replica_choice import FULL_BATCHES, ReplicaView
+from serve_app.deployments.policies.waiting_queue import QueueEntry
 from serve_app.errors import Overloaded
+from serve_app.requests.step_curve import StepCurve
+from serve_app.requests.work import Work, batch_share, batched_seconds, shared_seconds
 
 JITTER = 0.3
 """Retry-After is up to this part longer, so that those who were refused together do not come back together."""
-PAST_WEIGHT = 0.8
-"""The weight of the past in the mean ratio of what waiting took to what was estimated."""
+WEIGHT = 0.1
+"""Of the last request in the mean ratio of what waiting took to what the model of the queue said."""
 RATIO_RANGE = (0.2, 5.0)
+KEPT_SHARE = 0.95
+"""Requests are admitted so that this share of them meets its deadline."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds from now: when a replica takes the request, and when its image is done."""
+    """Seconds from now: when a replica takes the request, and when its image is done; most are done by `late_s`.
+
+    `modeled_s` is the start by the model of the queue alone, without what was learned.
+    """
 
     start_s: float
     finish_s: float
+    late_s: float
+    modeled_s: float = 0.0
+
+
+AT_ONCE = Estimate(0.0, 0.0, 0.0)
+"""For what has begun already."""
 
 
 class WaitEstimator:
@@ -27,26 +42,61 @@ class WaitEstimator:
 
     def __init__(self) -> None:
         self._ratio = 1.0
+        self._late_ratio = 1.0
+
+    def estimate(
+        self, ahead_s: float, work: Work, images: int, curve: StepCurve, views: Sequence[ReplicaView], now: float
+    ) -> Estimate:
+        """For `images` like this behind `ahead_s` seconds of device time: the first's start, the last's finish."""
+        slowdown, share = slowdown_of(views), batch_share(work, curve)
+        own_s = batched_seconds(work, curve) * slowdown * (images - 1)
+        first_s, last_s = (modeled_start(ahead, share, views, now) for ahead in (ahead_s, ahead_s + own_s))
+        batches = FULL_BATCHES if last_s else min((view.batches for view in views), default=0.0) + share
+        drawn_s = shared_seconds(work, curve, batches) * slowdown
+        late_s = max(self._ratio, self._late_ratio) * last_s + drawn_s
+        return Estimate(self._ratio * first_s, self._ratio * last_s + drawn_s, late_s, first_s)
 
     def start_s(self, ahead_s: float, share: float, views: Iterable[ReplicaView], now: float) -> float:
-        """Seconds until a replica takes a request behind which `ahead_s` seconds of device time wait already.
+        """Seconds until a replica takes a request. See `modeled_start`."""
+        return self._ratio * modeled_start(ahead_s, share, views, now)
 
-        `share` is its part of a batch. Where a replica has room now and nothing is ahead, that is 0.
+    def note(self, entry: QueueEntry, now: float) -> None:
+        """A replica takes a request.
+
+        The ratio is to the model alone: many wait before one is noted, and what was learned would be counted twice.
         """
-        able = [view for view in views if not view.is_leaving and view.load is not None]
-        if ahead_s == 0.0 and any(view.has_room(share, now) for view in able):
-            return 0.0
-        running = [view.work_s(now) / max(1, len(view.running)) for view in able]
-        next_end = min(running, default=0.0)
-        return self._ratio * (ahead_s / max(1, len(able)) + next_end)
-
-    def note(self, estimated_s: float, waited_s: float) -> None:
-        """A request was estimated to wait for so long, and did wait for so long."""
-        if max(estimated_s, waited_s) < 1.0:
+        if entry.modeled_wait_s is None:
+            return
+        modeled_s, waited_s = entry.modeled_wait_s, now - entry.arrived
+        if max(modeled_s, waited_s) < 1.0:
             return  # too short to tell anything
         low, high = RATIO_RANGE
-        seen = min(high, max(low, self._ratio * waited_s / max(estimated_s, 0.05)))
-        self._ratio = PAST_WEIGHT * self._ratio + (1 - PAST_WEIGHT) * seen
+        seen = min(high, max(low, waited_s / max(modeled_s, 0.05)))
+        self._ratio += WEIGHT * (seen - self._ratio)
+        # Goes up in large steps and down in small ones, so that it rests where one of twenty is above it.
+        step = KEPT_SHARE if seen > self._late_ratio else KEPT_SHARE - 1.0
+        self._late_ratio = min(high, max(low, self._late_ratio * math.exp(WEIGHT * step)))
+
+
+def modeled_start(ahead_s: float, share: float, views: Iterable[ReplicaView], now: float) -> float:
+    """Seconds until a replica takes a request that has `ahead_s` seconds of device time before it.
+
+    `share` is its part of a batch. Where a replica has room now and nothing is ahead, that is 0. What waits at other
+    ingress replicas takes turns with what waits here.
+    """
+    able = [view for view in views if not view.is_leaving and view.load is not None]
+    if ahead_s == 0.0 and any(view.has_room(share, now) for view in able):
+        return 0.0
+    loads = [view.load for view in able if view.load is not None]
+    others = max((load.others_waiting for load in loads), default=0)
+    others_s = max((load.others_queued_s for load in loads), default=0.0)
+    next_end = min((view.work_s(now) / max(1, view.images) for view in able), default=0.0)
+    return (ahead_s + min(others_s, others * ahead_s)) / max(1, len(able)) + next_end
+
+
+def slowdown_of(views: Iterable[ReplicaView]) -> float:
+    """How many times as long as by the curve steps take, where that is least."""
+    return min((view.load.slowdown for view in views if view.load is not None), default=1.0)
 
 
 def check_room(
@@ -59,12 +109,11 @@ def check_room(
 
 
 def check_deadline(estimate: Estimate, deadline_s: float, draw: Callable[[], float] = random.random) -> None:
-    """Refuse what would not be done in time. Raises Overloaded."""
-    if estimate.finish_s > deadline_s:
-        reason = f"the image would take about {estimate.finish_s:.1f} s and must be done within {deadline_s:g} s"
-        late_s = estimate.finish_s - deadline_s
+    """Refuse what might not be done in time. Raises Overloaded."""
+    if estimate.late_s > deadline_s:
+        reason = f"the image may take {estimate.late_s:.1f} s and must be done within {deadline_s:g} s"
         raise Overloaded(
-            retry_after(late_s, draw),
+            retry_after(estimate.late_s - deadline_s, draw),
             reason,
             estimated_start_s=estimate.start_s,
             estimated_finish_s=estimate.finish_s,

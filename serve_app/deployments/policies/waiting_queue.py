@@ -1,7 +1,8 @@
 """The order in which waiting requests go to replicas: resumed first, then by class, fair between owners."""
 
+import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 AGING_SECONDS = 60.0
@@ -15,7 +16,7 @@ class QueueEntry:
     """One image that waits, or that was taken and may come back.
 
     `owner` shares fairly with other owners. `cost_s` is its device time in seconds. `is_batch` is its class.
-    `is_resumed`: a replica had taken it. `start_tag` is where its owner's share begins, in seconds of device time.
+    `is_resumed`: a replica had taken it. `modeled_wait_s` is `Estimate.modeled_s`, of the first image of a request.
     """
 
     task: str = ""
@@ -24,15 +25,15 @@ class QueueEntry:
     is_batch: bool = False
     arrived: float = 0.0
     is_resumed: bool = False
-    start_tag: float = 0.0
+    modeled_wait_s: float | None = None
 
 
 class WaitingQueue:
     """Requests of one model that wait at one ingress replica.
 
-    Between owners it is start-time fair queueing (Goyal, Vin, Cheng 1996): each request gets a tag, the device seconds
-    that its owner has been given before it, and the lowest tag goes first. An owner that comes back after a while
-    begins at the present tag: nothing is saved up.
+    Between owners it is start-time fair queueing (Goyal, Vin, Cheng 1996): an owner's tag is the device seconds that it
+    has been given, and the lowest tag goes first. An owner that comes back after a while begins at the present tag:
+    nothing is saved up.
 
     Args:
         clock: seconds that never go back.
@@ -42,7 +43,7 @@ class WaitingQueue:
         self._clock = clock
         self._entries: dict[QueueEntry, None] = {}
         self._present = 0.0
-        self._finish_tags: dict[str, float] = {}
+        self._tags: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -55,12 +56,10 @@ class WaitingQueue:
 
     def join(self, entry: QueueEntry) -> None:
         """A new request waits."""
-        entry.start_tag = max(self._present, self._finish_tags.get(entry.owner, 0.0))
-        self._finish_tags[entry.owner] = entry.start_tag + entry.cost_s
         self._entries[entry] = None
 
     def come_back(self, entry: QueueEntry) -> None:
-        """A request that was taken waits again. It keeps its tag, and goes before all that were never taken."""
+        """A request that was taken waits again. It goes before all that were never taken."""
         entry.is_resumed = True
         self._entries[entry] = None
 
@@ -69,22 +68,51 @@ class WaitingQueue:
         self._entries.pop(entry, None)
 
     def take(self, entry: QueueEntry) -> None:
-        """A replica takes a request."""
+        """A replica takes a request. What was taken before has been counted."""
         self.leave(entry)
-        self._present = max(self._present, entry.start_tag)
+        if not entry.is_resumed:
+            self._present = self._tag_of(entry.owner)
+            self._tags[entry.owner] = self._present + entry.cost_s
         if not self._entries:
-            self._finish_tags = {owner: tag for owner, tag in self._finish_tags.items() if tag > self._present}
+            self._tags = {owner: tag for owner, tag in self._tags.items() if tag > self._present}
 
-    def ordered(self) -> list[QueueEntry]:
-        """All that wait, the next one first."""
+    def ordered(self, joining: Iterable[QueueEntry] = ()) -> list[QueueEntry]:
+        """All that wait, the next one first; and `joining`, as if they did."""
         now = self._clock()
-        return sorted(self._entries, key=lambda entry: self._rank(entry, now))
+        classes: tuple[list[QueueEntry], ...] = ([], [], [])
+        for entry in (*self._entries, *joining):
+            gives_way = entry.is_batch and now - entry.arrived <= AGING_SECONDS
+            classes[0 if entry.is_resumed else 1 + gives_way].append(entry)
+        resumed, first, last = classes
+        given: dict[str, float] = {}
+        resumed.sort(key=lambda entry: entry.arrived)
+        return [*resumed, *self._fairly(first, given), *self._fairly(last, given)]
 
-    def _rank(self, entry: QueueEntry, now: float) -> tuple[bool, bool, float, float]:
-        waits_long = now - entry.arrived > AGING_SECONDS
-        return (
-            not entry.is_resumed,
-            entry.is_batch and not waits_long,
-            entry.start_tag if not entry.is_resumed else entry.arrived,
-            entry.arrived + PATIENCE * entry.cost_s,
-        )
+    def ahead_s(self, joining: QueueEntry) -> float:
+        """Seconds of device time that would go before a request if it joined now."""
+        ahead_s = 0.0
+        for entry in self.ordered((joining,)):
+            if entry is joining:
+                break
+            ahead_s += entry.cost_s
+        return ahead_s
+
+    def _tag_of(self, owner: str) -> float:
+        return max(self._present, self._tags.get(owner, 0.0))
+
+    def _fairly(self, entries: list[QueueEntry], given: dict[str, float]) -> Iterator[QueueEntry]:
+        """One class in its order. `given` are the seconds that each owner gets with those that went before."""
+        waiting: dict[str, list[QueueEntry]] = {}
+        for entry in sorted(entries, key=lambda entry: entry.arrived + PATIENCE * entry.cost_s, reverse=True):
+            waiting.setdefault(entry.owner, []).append(entry)
+        heap = [(self._tag_of(owner) + given.get(owner, 0.0), place, owner) for place, owner in enumerate(waiting)]
+        heapq.heapify(heap)
+        while heap:
+            tag, place, owner = heap[0]
+            entry = waiting[owner].pop()
+            given[owner] = given.get(owner, 0.0) + entry.cost_s
+            if waiting[owner]:
+                heapq.heapreplace(heap, (tag + entry.cost_s, place, owner))
+            else:
+                heapq.heappop(heap)
+            yield entry
