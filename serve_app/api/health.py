@@ -1,4 +1,4 @@
-"""`GET /healthz`: the process answers. `GET /readyz`: every model is warmed up."""
+"""`GET /healthz`: the process answers. `GET /readyz`: every model can draw now."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ class Health(BaseModel):
 
 
 class ReadyResponse(Health):
-    """The answer where every model is warmed up."""
+    """The answer where every model can draw."""
 
     config_errors: Annotated[
         list[str], Field(description="Mistakes in the config, if a change was refused or a model cannot follow it.")
@@ -34,9 +34,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         """Tell that the process is alive."""
         return Health()
 
-    @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model is warming up."}})
+    @routes.get("/readyz", responses={503: {"model": ProblemResponse, "description": "A model has no replica."}})
     async def readyz(request: Request) -> ReadyResponse:
-        """Tell that every model has generated its warm-up image."""
+        """Tell that every model has a replica that answers, or is scaled to zero."""
         try:
             missing = await dispatcher.service.warming_up()
         except ConfigError as error:
@@ -44,7 +44,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
                 raise
             raise ConfigError("a model cannot follow its config: send a key to read why") from error
         if missing:
-            raise NotReady(f"still warming up: {', '.join(missing)}")
+            raise NotReady(f"no replica is up yet: {', '.join(missing)}")
         errors = await dispatcher.service.config_errors()
         if dispatcher.keys is not None:
             errors = [*errors, *dispatcher.keys.mistake.splitlines()]

@@ -83,7 +83,7 @@ class Service(Protocol):
         ...
 
     async def warming_up(self) -> list[str]:
-        """The models that should be up and have not generated their warm-up image yet.
+        """The models that should be up and have no replica that answers: they warm up, or all replicas are dead.
 
         Raises:
             ConfigError: a checkpoint cannot follow the defaults that the first config gives its model.

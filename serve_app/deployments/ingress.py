@@ -88,7 +88,7 @@ class Ingress:
         peers = Peers()
         self._tasks = TaskCalls(self._queues.by_model, peers)
         self._keyed = KeyedRequests(KeyedPeers(name, peers, self._queues.by_model))
-        self._readiness = Readiness(self._live, self._capabilities, replicas)
+        self._readiness = Readiness(self._live, self._capabilities, self._queues.fleets)
 
     def __serve_build_asgi_app__(self) -> CurrentApp:
         return self._app
@@ -225,13 +225,7 @@ class Ingress:
 
     async def memory(self) -> list[MemoryUse]:
         """See `Service`."""
-        return await self._ask(self.models, "memory")
-
-    async def _ask(self, models: Sequence[str], method: str, *args: str | bool) -> list[Any]:
-        """The answer of every replica of these models."""
-        asked = [self._replicas[model].broadcast(method, *args).results_async() for model in models]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [one for answer in answers if not isinstance(answer, BaseException) for one in answer]
+        return await self._queues.ask_replicas("memory")
 
     def count_response(self, record: AccessRecord) -> None:
         """See `Service`."""

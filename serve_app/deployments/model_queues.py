@@ -1,6 +1,8 @@
 """The queues of all models at one ingress replica."""
 
+import asyncio
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from serve_app.config import IngressConfig
@@ -8,6 +10,7 @@ from serve_app.config.names import deployment_of
 from serve_app.deployments.draining_nodes import DrainingNodes
 from serve_app.deployments.queue_metrics import QueueMetrics
 from serve_app.deployments.queues import ModelQueue
+from serve_app.deployments.replica_fleet import ReplicaFleet
 
 
 class ModelQueues:
@@ -31,6 +34,15 @@ class ModelQueues:
             queue.use(config.settings_of(model))
             queue.fleet.follow(deployment_of(model))
         self._nodes.start()
+
+    @property
+    def fleets(self) -> Mapping[str, ReplicaFleet]:
+        """The replicas of each model."""
+        return {model: queue.fleet for model, queue in self.by_model.items()}
+
+    async def ask_replicas(self, method: str) -> list[Any]:
+        """What a method returns in each replica of each model. It must not wait."""
+        return list(chain(*await asyncio.gather(*(fleet.ask_all(method) for fleet in self.fleets.values()))))
 
     def _leave_nodes(self, draining: frozenset[str]) -> None:
         for queue in self.by_model.values():

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from itertools import chain
 
 from serve_app.config import IngressConfig
 from serve_app.config.names import INGRESS
@@ -12,25 +12,29 @@ from serve_app.config.request_checks import find_unusable_settings
 from serve_app.deployments import serve_state
 from serve_app.deployments.capabilities_cache import CapabilitiesCache
 from serve_app.deployments.live_config import LiveConfig
+from serve_app.deployments.replica_fleet import ReplicaFleet
 from serve_app.errors import ConfigError
 
 BEAT_SECONDS = 0.2
-REFUSAL_SECONDS = 0.5
+BEATS = 5
+"""A replica that Serve has just told of has sent its first heartbeat after so many beats."""
 ASK_SECONDS = 1.0
 
 log = logging.getLogger("darkroom")
 
 
 class Readiness:
-    """Asks until every model has answered once, and says so in the log. A model that has answered stays ready."""
+    """Tells which models cannot draw now, and says in the log when all can for the first time."""
 
     def __init__(
-        self, config: LiveConfig[IngressConfig], capabilities: CapabilitiesCache, replicas: Mapping[str, Any]
+        self,
+        config: LiveConfig[IngressConfig],
+        capabilities: CapabilitiesCache,
+        fleets: Mapping[str, ReplicaFleet],
     ) -> None:
         self._config = config
         self._capabilities = capabilities
-        self._models = tuple(replicas)
-        self._handles = tuple(replicas.values())
+        self._fleets = fleets
         self._was_ready = False
         self._logged: set[str] = set()
         self._asking: asyncio.Task[list[str]] | None = None
@@ -43,22 +47,29 @@ class Readiness:
             self._announcement = asyncio.create_task(self._announce())
 
     async def find_missing(self) -> list[str]:
-        """The models that should be up and have not answered yet.
+        """The models that should be up and have no replica that answers. A full one answers; one at zero need not.
 
         Raises:
             ConfigError: a checkpoint cannot follow the defaults that the first config gives its model.
         """
-        unknown = [name for name in self._models if name not in self._capabilities.known]
+        unknown = [name for name in self._fleets if name not in self._capabilities.known]
         await asyncio.gather(*(self._capabilities.refresh(name) for name in unknown))
         errors = self._find_unusable()
         if errors and not self._was_ready:
             raise ConfigError("\n".join(errors))
-        silent = [name for name in unknown if name not in self._capabilities.known]
+        silent = await self._find_silent(wait=bool(unknown))
         asleep = await asyncio.gather(*(asyncio.to_thread(serve_state.is_scaled_to_zero, name) for name in silent))
         missing = [name for name, sleeps in zip(silent, asleep, strict=True) if not sleeps]
         self._was_ready = self._was_ready or not missing
-        # A model that wakes from zero replicas later does not make the others unready.
-        return [] if self._was_ready else missing
+        return missing
+
+    async def _find_silent(self, wait: bool) -> list[str]:
+        """The models of which no replica answers."""
+        for _ in range(BEATS if wait else 0):
+            if all(self._fleets[name].is_up for name in self._capabilities.known):
+                break
+            await asyncio.sleep(BEAT_SECONDS)
+        return [name for name, fleet in self._fleets.items() if not fleet.is_up]
 
     async def find_config_errors(self) -> list[str]:
         """See `Service.config_errors`. The replicas are asked once a second at most, as anybody may ask for this."""
@@ -70,10 +81,8 @@ class Readiness:
         return list(dict.fromkeys([*lines, *self._find_unusable()]))
 
     async def _ask_refusals(self) -> list[str]:
-        """What each replica refuses. One that is full does not answer in time, and is left out."""
-        asked = [handle.broadcast("refusal").results_async(timeout_s=REFUSAL_SECONDS) for handle in self._handles]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [text for answer in answers if not isinstance(answer, BaseException) for text in answer]
+        """What each replica refuses."""
+        return list(chain(*await asyncio.gather(*(fleet.ask_all("refusal") for fleet in self._fleets.values()))))
 
     def _find_unusable(self) -> list[str]:
         """Settings that a model's checkpoint cannot follow. Each is logged once."""

@@ -220,7 +220,7 @@ class ModelReplica:
             await asyncio.sleep(ORPHAN_SECONDS)
             self._metrics.note_orphans(self._leases.end_orphans())
 
-    async def memory(self) -> MemoryUse:
+    def memory(self) -> MemoryUse:
         """What this replica holds."""
         return self._engine.memory()
 
@@ -228,7 +228,7 @@ class ModelReplica:
         """What the loaded model can do."""
         return self._engine.capabilities
 
-    async def refusal(self) -> str:
+    def refusal(self) -> str:
         """Why the latest config is refused; empty where it is in force, or still being loaded."""
         return self._config.refusal
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from typing import Any
 
 from ray.exceptions import RayError
 
@@ -16,6 +17,10 @@ from serve_app.deployments.replica_sets import REPLICA_SETS, ReplicaAddress
 from serve_app.deployments.replica_watch import ReplicaWatch
 from serve_app.requests.events import ReplicaLoad
 from serve_app.requests.step_curve import StepCurve
+
+ASK_SECONDS = 0.5
+LIVE_SECONDS = 5.0
+"""A replica that has sent no heartbeat for so long does not count as up."""
 
 
 class ReplicaFleet:
@@ -58,6 +63,22 @@ class ReplicaFleet:
     def views(self) -> list[ReplicaView]:
         """The replicas that may get requests."""
         return [watch.view for watch in self._watches.values() if not watch.view.is_leaving]
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a replica that may get requests has answered lately."""
+        since = asyncio.get_running_loop().time() - LIVE_SECONDS
+        return any(view.load is not None and view.told_at >= since for view in self.views)
+
+    async def ask_all(self, method: str, timeout_s: float = ASK_SECONDS) -> list[Any]:
+        """What a method returns in each replica. It must not wait. Who does not answer in time is left out."""
+
+        async def ask(actor: ReplicaActor) -> Any:
+            async with asyncio.timeout(timeout_s):
+                return await actor.call(method)
+
+        answers = await asyncio.gather(*map(ask, self.actors.values()), return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     def actor_of(self, unique_id: str) -> ReplicaActor | None:
         """The replica's actor; None where it is dead, or not known yet."""

@@ -21,10 +21,13 @@ def is_running() -> bool:
 
 
 def is_scaled_to_zero(model: str) -> bool:
-    """Whether a model is meant to have no replica now. It blocks: call it in a thread."""
+    """Whether a model is meant to have no replica now, or wakes from that. It blocks: call it in a thread."""
     status = find_status()
     deployment = status.deployments.get(deployment_of(model)) if status is not None else None
-    return deployment is not None and deployment.status == "HEALTHY" and not deployment.replica_states
+    if deployment is None:
+        return False
+    scales = deployment.status in ("UPSCALING", "DOWNSCALING") and "RUNNING" not in deployment.replica_states
+    return scales or (deployment.status == "HEALTHY" and not deployment.replica_states)
 
 
 def count_replicas() -> int:

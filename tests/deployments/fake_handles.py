@@ -72,8 +72,8 @@ class FakeReplicas:
         self.asked.append(args)
         return Progress(1, 2, 0.1, PREVIEW if args[-1] or self.stubborn else None)
 
-    async def call(self, _method: str, *_args: Any) -> list[str]:
-        return []
+    async def call(self, method: str, *_args: Any) -> Any:
+        return "" if method == "refusal" else []
 
     def kill(self) -> None:
         pass
