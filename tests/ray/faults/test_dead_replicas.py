@@ -10,7 +10,7 @@ TRANSIT_SECONDS = 0.5
 """A resume point may be under way when its replica dies, and a dozen processes share two cores."""
 
 
-@pytest.mark.parametrize("replicas", [2])
+@pytest.mark.parametrize("replicas", [2, 1])
 def test_a_full_queue_loses_nothing_when_a_replica_is_killed(faults: Faults, replicas: int) -> None:
     faults.use(replicas=replicas)
     expected = faults.undisturbed(range(30))
