@@ -5,10 +5,21 @@ from collections.abc import Awaitable
 from typing import Literal, TypeVar
 
 from grpc import RpcError
-from ray.exceptions import ActorUnavailableError, ObjectLostError, RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import (
+    ActorUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import RayServeException
 
 from serve_app.errors import (
+    Cancelled,
     ConfigError,
     DarkroomError,
     DeviceLost,
@@ -69,7 +80,7 @@ class RaisedByReplica:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        known = (*STREAM_ERRORS, StopAsyncIteration, TimeoutError)
+        known = (*STREAM_ERRORS, StopAsyncIteration)
         if isinstance(error, Exception) and not isinstance(error, known):
             raise RayTaskError("call", "", error) from None
 
@@ -85,14 +96,16 @@ def as_own_error(error: Exception) -> LostWork | DarkroomError:
     if isinstance(error, RayTaskError):
         return _as_replica_error(error.cause)
     match error:
-        case ActorUnavailableError() | TaskCancelledError() | RpcError():
-            return LostWork("connection_lost", ended_replica=None)
         case ObjectLostError():
             return LostWork("object_lost")
         case RayServeException():
             return LostWork("unavailable")
+        case RayActorError() | WorkerCrashedError() | NodeDiedError() | OutOfMemoryError() | LocalRayletDiedError():
+            # One that is unavailable may come back.
+            is_unknown = isinstance(error, ActorUnavailableError)
+            return LostWork("connection_lost", None) if is_unknown else LostWork("died", ended_replica=True)
         case _:
-            return LostWork("died", ended_replica=True)
+            return LostWork("connection_lost", ended_replica=None)
 
 
 def _as_replica_error(error: object) -> LostWork | DarkroomError:
@@ -106,6 +119,8 @@ def _as_replica_error(error: object) -> LostWork | DarkroomError:
             return LostWork("device_lost", ended_replica=True)
         case NotReady():
             return LostWork("stopped")
+        case Cancelled():  # by its lease: who stops an image stops it here
+            return LostWork("stream_ended")
         case DarkroomError() if not isinstance(error, ConfigError):
             return error
         case RayError() | RpcError():

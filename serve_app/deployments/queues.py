@@ -55,7 +55,7 @@ class ModelQueue:
         self._runs: dict[QueueEntry, ImageRun] = {}
         self._estimator = admission.WaitEstimator()
         self._order: dict[QueueEntry, int] = {}
-        self._wake = WakeCall(handle, self._fail_waiting)
+        self._wake = WakeCall(handle, self._fail_waiting, self.pump_soon)
         self._metrics = metrics or QueueMetrics()
         self._pumping: asyncio.Handle | None = None
         self.fleet = ReplicaFleet(name, self.queued_s, self.pump_soon, self._lose, self._metrics)

@@ -17,6 +17,9 @@ BEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
 """A replica whose process does not answer for so long is killed."""
 ASK_SECONDS = 2.0
+LATE_SECONDS = 1.0
+"""An event loop that is so late has not heard answers that came in time. It asks again."""
+UNAVAILABLE_SECONDS = 0.1
 
 log = logging.getLogger("darkroom.ingress")
 
@@ -53,6 +56,7 @@ class ReplicaWatch:
         self.is_handing_over = False
         self._has_ended = False
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._give_up)
 
     def stop(self) -> None:
         """Watch it no longer."""
@@ -72,12 +76,21 @@ class ReplicaWatch:
 
     async def is_alive(self) -> bool:
         """Ask it now. A replica that does not answer soon counts as dead."""
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                await self._beat()
-        except (TimeoutError, RayError, ValueError):
-            return False
-        return True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    await self._beat()
+                return True
+            except TimeoutError:
+                if loop.time() - began < ASK_SECONDS + LATE_SECONDS:
+                    return False
+                began = loop.time()
+            except (RayError, ValueError) as error:
+                if not isinstance(error, ActorUnavailableError) or loop.time() - began > ASK_SECONDS:
+                    return False
+                await asyncio.sleep(UNAVAILABLE_SECONDS)
 
     async def leave(self, hand_over: bool) -> None:
         """Serve no longer routes to it: it is dead, or about to stop and may hand its images over."""
@@ -103,25 +116,47 @@ class ReplicaWatch:
         return self._actor
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        answered = loop.time()
         while True:
+            asked = loop.time()
             try:
                 async with asyncio.timeout(SILENT_SECONDS):
                     await self._beat()
-            except TimeoutError:
-                return self.end("silent", f"no heartbeat for {SILENT_SECONDS:g} s")
-            except ActorUnavailableError:
-                pass  # it may come back; a call that is under way will tell
-            except RayTaskError as error:
-                log.warning("heartbeat of replica %s: %s", self._address.unique_id, type(error.cause).__name__)
-            except (RayActorError, ValueError) as error:
-                return self.end("died", type(error).__name__)
+                answered = loop.time()
+            except (TimeoutError, RayError, ValueError) as error:
+                if is_death(error):
+                    return self.end("died", type(error).__name__)
+                log.warning("heartbeat of replica %s: %s", self._address.unique_id, name_of(error))
+                is_late = loop.time() - asked > SILENT_SECONDS + LATE_SECONDS
+                if self._actor is None or is_late:
+                    answered = loop.time()  # Ray's head, or this process, was slow
+                elif loop.time() - answered >= SILENT_SECONDS:
+                    return self.end("silent", f"no heartbeat for {SILENT_SECONDS:g} s")
             load = self.view.load
             if load is not None and load.step_age_s > load.step_limit_s:
                 return self.end("hung_step", f"a step hangs, {load.step_age_s:.0f} s old")
             await asyncio.sleep(BEAT_SECONDS)
+
+    def _give_up(self, task: "asyncio.Task[None]") -> None:
+        """No replica stays unwatched, also where this class has a mistake."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.critical("the watcher of replica %s failed", self._address.unique_id, exc_info=error)
+            self.end("silent", f"its watcher failed ({type(error).__name__})")
 
     async def _beat(self) -> None:
         if self._actor is None:
             self._actor = await ReplicaActor.find(self._address.actor_name)
         load = await self._actor.heartbeat(self._ingress, self._queued_s())
         self._on_load(self.view, load)
+
+
+def is_death(error: Exception) -> bool:
+    """Whether a heartbeat's error means that there is no such process any more."""
+    return isinstance(error, RayActorError | ValueError) and not isinstance(error, ActorUnavailableError)
+
+
+def name_of(error: Exception) -> str:
+    """For the log. The text of an error that nobody expected may hold what was sent."""
+    return type(error.cause if isinstance(error, RayTaskError) else error).__name__
