@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ray import serve
@@ -21,6 +22,7 @@ class Peers:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._known_until = 0.0
+        self._actors: dict[str, ReplicaActor] = {}
 
     async def ask(self, method: str, *args: Any) -> list[Any]:
         """What a method of the ingress returns there. It must not wait. Who does not answer is left out."""
@@ -28,13 +30,27 @@ class Peers:
 
     async def ask_each(self, method: str, *args: Any) -> Mapping[str, Any]:
         """As `ask`, each answer by the name of its actor."""
-        if time.monotonic() > self._known_until:
-            self._names = await asyncio.to_thread(find_peers)
-            self._known_until = time.monotonic() + KNOWN_SECONDS
+        await self._look()
         names = self._names
-        answers = await asyncio.gather(*(ask_one(name, method, *args) for name in names), return_exceptions=True)
+        answers = await asyncio.gather(*(self._ask(name, method, *args) for name in names), return_exceptions=True)
         found = zip(names, answers, strict=True)
         return {name: answer for name, answer in found if not isinstance(answer, BaseException)}
+
+    async def _look(self) -> None:
+        """Find the others where that was long ago. While Ray's head is slow, those that are known are asked."""
+        if time.monotonic() < self._known_until:
+            return
+        self._known_until = time.monotonic() + KNOWN_SECONDS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                self._names = await asyncio.to_thread(find_peers)
+        self._actors = {name: actor for name, actor in self._actors.items() if name in self._names}
+
+    async def _ask(self, name: str, method: str, *args: Any) -> Any:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            if name not in self._actors:
+                self._actors[name] = await ReplicaActor.find(name)
+            return await self._actors[name].call(method, *args)
 
 
 async def ask_one(actor_name: str, method: str, *args: Any, timeout_s: float = ANSWER_SECONDS) -> Any:

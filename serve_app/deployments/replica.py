@@ -15,7 +15,7 @@ from serve_app.deployments.logs import write_plain_lines
 from serve_app.deployments.metrics import ReplicaMetrics
 from serve_app.deployments.running_images import RunningImages
 from serve_app.deployments.spans import ImageSpans, start_tracing
-from serve_app.deployments.stream_leases import Stream, StreamLeases
+from serve_app.deployments.stream_leases import Stream, StreamLeases, watch_leases
 from serve_app.deployments.submit import submit
 from serve_app.deployments.tasks import Tasks
 from serve_app.deployments.usage_actor import connect_usage
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from serve_app.engine.engine_counters import EngineCounters
 
 
-ORPHAN_SECONDS = 0.5
-"""How often leases are looked at."""
-
-
 class ModelReplica:
     """Turns requests into event streams. Serve routes nothing here before the first config's model is loaded."""
 
@@ -48,8 +44,8 @@ class ModelReplica:
         self._loading = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
-        self._leases = StreamLeases()
         self._images = RunningImages()
+        self._leases = StreamLeases(unread_share=self._images.unread_share)
         self._orphan_watcher: asyncio.Task[None] | None = None
         self._spans = ImageSpans(start_tracing(tracing))
         self._metrics = ReplicaMetrics(name)
@@ -68,7 +64,9 @@ class ModelReplica:
         except ConfigError as error:
             self._config.refuse(error)
             return
-        self._orphan_watcher = self._orphan_watcher or asyncio.create_task(self._end_orphans())
+        self._orphan_watcher = self._orphan_watcher or asyncio.create_task(
+            watch_leases(self._leases, self._metrics.note_orphans)
+        )
         if self._usage is not None:
             self._usage.start()
         if config == self._config.current:
@@ -161,7 +159,7 @@ class ModelReplica:
         stream: Stream,
     ) -> AsyncGenerator[ReplicaEvent, None]:
         begin = partial(submit, lambda: self._engine, request, context, resume_from)
-        image = self._images.open(context.idempotency_key, request, begin)
+        image = self._images.open(context.idempotency_key, request, begin, stream.share)
         with image.reading(context.progress or context.previews > 0) as buffer:
             stream.end = partial(image.end_reading, buffer)
             future = await image.submitted()
@@ -214,11 +212,6 @@ class ModelReplica:
     def _share_of(self, request: GenerationRequest) -> float:
         engine = self._engine
         return batch_share(work_of(request, engine.capabilities.vae_scale_factor), engine.curve)
-
-    async def _end_orphans(self) -> None:
-        while True:
-            await asyncio.sleep(ORPHAN_SECONDS)
-            self._metrics.note_orphans(self._leases.end_orphans())
 
     def memory(self) -> MemoryUse:
         """What this replica holds."""

@@ -127,11 +127,16 @@ class ReplicaFleet:
         self._on_change()
 
     def _find_staying(self) -> set[str]:
-        """The replicas that may get requests. Some are on nodes that stay, or it is all that Serve routes to."""
+        """The replicas that may get requests: those on nodes that stay, once as many are there as have to leave.
+
+        Until then, all that Serve routes to and that have not handed their images over.
+        """
+        present = {one.unique_id for one in self._present}
         lasting = {one.unique_id for one in self._present if one.node_id not in self._draining_nodes}
-        if any(watch.view.load is not None for name, watch in self._watches.items() if name in lasting):
+        ready = [name for name in lasting if (watch := self._watches.get(name)) and watch.view.load is not None]
+        if len(ready) >= len(present - lasting):
             return lasting
-        return {one.unique_id for one in self._present}
+        return {name for name in present if not ((watch := self._watches.get(name)) and watch.is_handing_over)}
 
     async def is_alive(self, view: ReplicaView) -> bool:
         """Whether the replica answers now."""

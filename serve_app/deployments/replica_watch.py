@@ -127,7 +127,7 @@ class ReplicaWatch:
             except (TimeoutError, RayError, ValueError) as error:
                 if is_death(error):
                     return self.end("died", type(error).__name__)
-                log.warning("heartbeat of replica %s: %s", self._address.unique_id, name_of(error))
+                log.warning("heartbeat of replica %s: %s", self._address.unique_id, error_name(error))
                 is_late = loop.time() - asked > SILENT_SECONDS + LATE_SECONDS
                 if self._actor is None or is_late:
                     answered = loop.time()  # Ray's head, or this process, was slow
@@ -157,6 +157,6 @@ def is_death(error: Exception) -> bool:
     return isinstance(error, RayActorError | ValueError) and not isinstance(error, ActorUnavailableError)
 
 
-def name_of(error: Exception) -> str:
+def error_name(error: Exception) -> str:
     """For the log. The text of an error that nobody expected may hold what was sent."""
     return type(error.cause if isinstance(error, RayTaskError) else error).__name__

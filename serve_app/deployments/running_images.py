@@ -28,10 +28,12 @@ class RunningImage:
         request: what is drawn.
         submit: lets the engine draw it.
         lingers: as above.
+        share: the part of a batch that it takes.
     """
 
-    def __init__(self, request: GenerationRequest, submit: Submit, lingers: bool) -> None:
+    def __init__(self, request: GenerationRequest, submit: Submit, lingers: bool, share: float = 0.0) -> None:
         self.request = request
+        self.share = share
         self.is_counted = False
         self._lingers = lingers
         self._buffers: dict[EventBuffer, bool] = {}
@@ -47,6 +49,11 @@ class RunningImage:
         if self._task.done():
             return not self._task.cancelled() and self._task.exception() is None
         return not self._task.cancelling()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it runs without a stream. Any thread may ask."""
+        return not self._buffers and not self._task.done()
 
     @contextmanager
     def reading(self, is_watched: bool) -> Iterator[EventBuffer]:
@@ -126,7 +133,11 @@ class RunningImages:
         image = self._images.get(key)
         return image is not None and image.is_joinable and image.request == request
 
-    def open(self, key: str, request: GenerationRequest, submit: Submit) -> RunningImage:
+    def unread_share(self) -> float:
+        """Batches of the images that run without a stream. Any thread may call it."""
+        return sum(image.share for image in list(self._images.values()) if image.is_unread)
+
+    def open(self, key: str, request: GenerationRequest, submit: Submit, share: float = 0.0) -> RunningImage:
         """The image with this key if it is of the same request, else a new one. An empty key is none."""
         image = self._images.get(key)
         if image is not None and image.is_joinable:
@@ -134,7 +145,7 @@ class RunningImages:
                 image.join()
                 return image
             key = ""
-        image = RunningImage(request, submit, lingers=bool(key))
+        image = RunningImage(request, submit, lingers=bool(key), share=share)
         if key:
             self._loop = asyncio.get_running_loop()
             self._images[key] = image

@@ -1,5 +1,6 @@
 """What runs in a replica for which ingress replica, and until when: the images of a dead one are orphans."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ LEASE_SECONDS = 5.0
 """The streams of an ingress replica that has not sent a heartbeat for so long are ended."""
 RESERVED_SECONDS = 5.0
 """How long a request that must run alone is waited for, once it was refused because others ran."""
+LOOK_SECONDS = 0.5
+"""How often leases are looked at."""
 
 
 @dataclass(eq=False)
@@ -34,10 +37,12 @@ class StreamLeases:
 
     Args:
         clock: seconds that never go back.
+        unread_share: batches of the images that run here and that no stream reads.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, unread_share: Callable[[], float] = float) -> None:
         self._clock = clock
+        self._unread_share = unread_share
         self._streams: dict[Stream, None] = {}
         self._renewed: dict[str, float] = {}
         self._queued: dict[str, float] = {}
@@ -47,7 +52,7 @@ class StreamLeases:
     @property
     def batches(self) -> float:
         """Full batches in flight."""
-        return sum(stream.share for stream in list(self._streams))
+        return self._unread_share() + sum(stream.share for stream in list(self._streams))
 
     @property
     def queued_s(self) -> float:
@@ -81,7 +86,8 @@ class StreamLeases:
         now = self._clock()
         if self.is_draining:
             raise Draining("the replica is about to stop")
-        if stream.alone and self._streams:
+        is_empty = not self._streams and not self._unread_share()
+        if stream.alone and not is_empty:
             self._reserved_until = now + RESERVED_SECONDS
             raise ReplicaFull("other requests run here, and this one must run alone")
         if any(one.suspect for one in list(self._streams)):
@@ -91,7 +97,7 @@ class StreamLeases:
             return
         if now < self._reserved_until:
             raise ReplicaFull("another request must run alone here")
-        if not stream.suspect and self._streams and self.batches + stream.share > MAX_BATCHES:
+        if not stream.suspect and not is_empty and self.batches + stream.share > MAX_BATCHES:
             raise ReplicaFull("the replica has as many requests as it can use")
 
     def note(self, stream: Stream, event: object) -> None:
@@ -117,3 +123,12 @@ class StreamLeases:
 
     def _is_over(self, ingress: str) -> bool:
         return self._clock() - self._renewed.get(ingress, 0.0) > LEASE_SECONDS
+
+
+async def watch_leases(leases: StreamLeases, on_end: Callable[[int], None]) -> None:
+    """End orphans, for ever. `on_end` gets how many they were each time."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+        if time.monotonic() - began < LEASE_SECONDS / 2:  # else this process stood still: heartbeats wait to be read
+            on_end(leases.end_orphans())

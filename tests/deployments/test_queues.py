@@ -194,7 +194,11 @@ def test_replicas_on_a_node_that_is_about_to_be_drained_are_left_where_there_is_
         for stream in in_order(replicas, "b"):
             stream.put(IMAGE)
         readers += replicas.submit("6")
-        await until(lambda: prompts(replicas.all["a"].streams)[4:] == ["6"])
+        await until(lambda: replicas.woken)
+        assert len(replicas.all["a"].streams) == 4, "it takes nothing after it has handed over"
+        replicas.nodes["c"] = "staying"
+        replicas.tell("a", "c")
+        await until(lambda: prompts(replicas.all["c"].streams) == ["6"])
 
     run(test)
 

@@ -1,16 +1,18 @@
 """One image and the streams that read it: who may join, when it ends, and what stays of it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from serve_app.deployments import running_images
+from serve_app.deployments import running_images, stream_leases
 from serve_app.deployments.running_images import RunningImage, RunningImages, Tell
+from serve_app.deployments.stream_leases import Stream, StreamLeases
 from serve_app.engine.image_future import ImageFuture
-from serve_app.errors import Cancelled, GenerationFailed, InvalidRequest
+from serve_app.errors import Cancelled, GenerationFailed, InvalidRequest, ReplicaFull
 from serve_app.requests.events import Progress
 from tests.deployments.fake_replicas import IMAGE, ask, point, settle, until
 
@@ -210,3 +212,46 @@ def test_a_refusal_reaches_all_and_leaving_meanwhile_submits_nothing(run: Run) -
                 await reading.task
 
     run(test)
+
+
+def test_an_image_that_lingers_without_a_stream_is_no_empty_replica() -> None:
+    async def test() -> None:
+        engine = Engine()
+        leases = StreamLeases(unread_share=engine.images.unread_share)
+        image = engine.images.open("k/0", ask("x"), engine.submit, share=0.5)
+        with image.reading(False):
+            assert leases.batches == 0.0, "its stream counts"
+            await image.submitted()
+        assert leases.batches == 0.5
+        with (
+            pytest.raises(ReplicaFull, match="must run alone"),
+            leases.hold(Stream("b", 0.5, suspect=True, alone=True)),
+        ):
+            pass
+        engine.futures[0].settle(IMAGE)
+        await until(lambda: leases.batches == 0.0)
+        image.drop()
+
+    asyncio.run(test())
+
+
+def test_a_process_that_stood_still_ends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_leases, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(stream_leases, "LOOK_SECONDS", 0.01)
+
+    async def test() -> None:
+        ended: list[int] = []
+        leases = StreamLeases()
+        watcher = asyncio.create_task(stream_leases.watch_leases(leases, ended.append))
+        with leases.hold(Stream("a", 0.5)):
+            leases.renew("a", 0.0)
+            await asyncio.sleep(0.05)
+            time.sleep(0.3)
+            await asyncio.sleep(0.005)
+            leases.renew("a", 0.0)
+            await asyncio.sleep(0.05)
+            assert sum(ended) == 0
+            await until(lambda: sum(ended) > 0)
+        watcher.cancel()
+
+    asyncio.run(test())
