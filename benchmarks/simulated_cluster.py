@@ -131,6 +131,7 @@ class SimulatedIngress:
     def beat(self, replica: SimulatedReplica) -> None:
         """A heartbeat."""
         if not replica.engine.is_dead:
+            self.views[replica.name].note_asked()
             self.views[replica.name].note_load(replica.heartbeat(self.name, self.queued_s), self._loop())
             self.pump()
             self._loop.at(self._loop() + BEAT_SECONDS, lambda: self.beat(replica))
@@ -199,6 +200,7 @@ class SimulatedCluster:
         dice = random.Random(seed)
         for ingress in self.ingresses:
             for replica in self.replicas:
+                ingress.views[replica.name].note_asked()
                 ingress.views[replica.name].note_load(replica.heartbeat(ingress.name, 0.0), 0.0)
                 self.loop.at(dice.random() * BEAT_SECONDS, lambda one=ingress, other=replica: one.beat(other))
 

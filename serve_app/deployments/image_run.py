@@ -41,7 +41,7 @@ class RunQueue(Protocol):
         ...
 
     def note_progress(self, run: "ImageRun") -> None:
-        """The run has told a resume point."""
+        """The run has told a resume point, or its image has come."""
         ...
 
     async def note_loss(self, run: "ImageRun", lost: LostWork) -> None:
@@ -147,6 +147,7 @@ class ImageRun:
                 elif not isinstance(event, Queued):
                     finished = isinstance(event, GeneratedImage)
                     if finished:
+                        self.queue.note_progress(self)
                         self.queue.give_back(self)
                     yield event
         finally:

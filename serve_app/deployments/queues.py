@@ -161,9 +161,11 @@ class ModelQueue:
     def note_progress(self, run: ImageRun) -> None:
         """See `RunQueue`."""
         run.suspicion.note_progress()
-        if run.given is not None and run.given.view.suspect is run.entry:
-            run.given.view.suspect = None
-            self.pump_soon()
+        if run.given is not None:
+            run.given.view.is_proven = True
+            if run.given.view.suspect is run.entry:
+                run.given.view.suspect = None
+                self.pump_soon()
 
     async def note_loss(self, run: ImageRun, lost: LostWork) -> None:
         """See `RunQueue`."""

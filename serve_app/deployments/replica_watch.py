@@ -148,6 +148,7 @@ class ReplicaWatch:
     async def _beat(self) -> None:
         if self._actor is None:
             self._actor = await ReplicaActor.find(self._address.actor_name)
+        self.view.note_asked()
         load = await self._actor.heartbeat(self._ingress, self._queued_s())
         self._on_load(self.view, load)
 

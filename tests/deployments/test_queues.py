@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[AsyncTest], None]:
     monkeypatch.setattr(image_run, "BEAT_SECONDS", 0.01)
     monkeypatch.setattr(replica_watch, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(replica_watch, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(replica_watch, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(replica_watch, "ASK_SECONDS", 1.0)
 
     def run_test(test: AsyncTest) -> None:
         async def main() -> None:
@@ -116,6 +116,29 @@ def test_what_ran_in_a_replica_that_died_goes_on_one_at_a_time_from_its_last_res
             stream.put(IMAGE)
         assert [await reader.task for reader in readers] == [IMAGE] * 3
         del third
+
+    run(test)
+
+
+def test_a_broken_device_convicts_nobody_while_another_replica_is_well(run: Callable[[AsyncTest], None]) -> None:
+    async def test(make: Make) -> None:
+        replicas = make("well", "broken0")
+        readers = replicas.submit(*map(str, range(12)))
+        deaths = 0
+        while not all(reader.task.done() for reader in readers):
+            await settle()
+            for stream in in_order(replicas, "well"):
+                stream.put(point(5), IMAGE)
+                stream.cancelled = True
+            broken = replicas.all[f"broken{deaths}"]
+            if broken.running and not broken.is_dead:
+                deaths += 1
+                broken.is_dead = True
+                broken.running[0].put(RayTaskError("generate", "a traceback", DeviceLost("gone")))
+                replicas.tell("well", f"broken{deaths}")
+            await asyncio.sleep(0.01)
+        assert [await reader.task for reader in readers] == [IMAGE] * 12
+        assert deaths >= 2
 
     run(test)
 

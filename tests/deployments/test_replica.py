@@ -188,7 +188,7 @@ def test_a_later_config_changes_the_model_while_images_are_drawn(
             mistakes = {"sourc: is not a key": {"sourc": "x"}, str(missing): user_config(missing)}
             for message, wrong in mistakes.items():
                 await replica.reconfigure(wrong)
-                while message not in await replica.refusal():
+                while message not in replica.refusal():
                     await asyncio.sleep(0.01)
             assert (await replica.capabilities()).source == str(tiny_sd), "refused, and the earlier one kept"
             assert str(missing) in caplog.text
@@ -198,7 +198,7 @@ def test_a_later_config_changes_the_model_while_images_are_drawn(
             left = [event async for event in events]
             assert isinstance(left[-1], GeneratedImage), "the old model ends what it has begun"
         assert [event async for event in replica.generate(asked)][-1]
-        assert await replica.refusal() == ""
+        assert replica.refusal() == ""
         await replica.check_health()
         replica.__del__()
 

@@ -49,7 +49,7 @@ def assign(
             if view is None or not is_empty:
                 continue
         elif entry.is_resumed:
-            view = choose_for_resumed(able, now)
+            view = choose_for_resumed(able, suspected.is_suspect, now)
             if view is None:
                 continue
         else:

@@ -20,8 +20,9 @@ FULL_SECONDS = 0.25
 class ReplicaView:
     """One replica as this ingress knows it: its last `load`, told at `told_at`, and what it was given since.
 
-    `running` are this ingress' requests there with their batch shares; `given_s` is the work given since `told_at`.
+    `running` are this ingress' requests there with their batch shares; `given_s` is the work that `load` may lack.
     `own_batches` is this ingress' part of the told `load.batches`. While `suspect` runs there, nothing else begins.
+    `is_proven`: a request has told a resume point there, or has ended.
     Of replicas with equal work, the one that was `taken` least often goes first, then the lowest `rank`.
     `is_leaving`: Serve no longer routes to it. `is_draining`: it is about to stop, and answered since.
     """
@@ -32,17 +33,25 @@ class ReplicaView:
     running: dict[QueueEntry, float] = field(default_factory=dict)
     suspect: QueueEntry | None = None
     given_s: float = 0.0
+    given_since_asked_s: float = 0.0
     own_batches: float = 0.0
+    own_batches_asked: float = 0.0
     full_until: float = 0.0
     taken: int = 0
     rank: int = 0
+    is_proven: bool = False
     is_leaving: bool = False
     is_draining: bool = False
 
+    def note_asked(self) -> None:
+        """A heartbeat is on its way. The answer may lack what is given from now on."""
+        self.given_since_asked_s = 0.0
+        self.own_batches_asked = sum(self.running.values())
+
     def note_load(self, load: ReplicaLoad, now: float) -> None:
         """A heartbeat's answer."""
-        self.load, self.told_at, self.given_s = load, now, 0.0
-        self.own_batches = sum(self.running.values())
+        self.load, self.told_at, self.given_s = load, now, self.given_since_asked_s
+        self.own_batches = max(self.own_batches_asked, sum(self.running.values()))
 
     @property
     def batches(self) -> float:
@@ -64,6 +73,7 @@ class ReplicaView:
         """Give it a request that takes `share` of a batch."""
         self.running[entry] = share
         self.given_s += entry.cost_s
+        self.given_since_asked_s += entry.cost_s
         self.taken += 1
         self.suspect = entry if is_suspect else self.suspect
 
@@ -112,14 +122,22 @@ def choose_replica(
     return min(able, key=partial(least_work, now), default=None)
 
 
-def choose_for_resumed(views: Iterable[ReplicaView], now: float) -> ReplicaView | None:
-    """The replica with the least work, room or not: work that was lost goes on at once."""
-    able = [view for view in views if view.may_begin(now)]
+def choose_for_resumed(views: Iterable[ReplicaView], is_suspect: bool, now: float) -> ReplicaView | None:
+    """The replica with the least work, room or not: work that was lost goes on at once.
+
+    A suspect waits for one that is proven, if there is one: a new replica on a broken device is always the emptiest.
+    """
+    known = [view for view in views if not view.is_leaving]
+    proven = [view for view in known if view.is_proven]
+    able = [view for view in (proven if is_suspect and proven else known) if view.may_begin(now)]
     return min(able, key=partial(least_work, now), default=None)
 
 
 def choose_empty(views: Iterable[ReplicaView], now: float) -> tuple[ReplicaView | None, bool]:
-    """The replica that is empty soonest, and whether it is empty now. Nothing else should be given to it meanwhile."""
+    """The replica that is empty soonest, and whether it is empty now. Nothing else should be given to it meanwhile.
+
+    One that is proven goes before.
+    """
     able = [view for view in views if not view.is_leaving and view.load is not None]
-    chosen = min(able, key=lambda view: (bool(view.running), *least_work(now, view)), default=None)
+    chosen = min(able, key=lambda view: (not view.is_proven, bool(view.running), *least_work(now, view)), default=None)
     return chosen, chosen is not None and not chosen.running and chosen.may_begin(now)
