@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from PIL import Image
 
@@ -19,6 +22,10 @@ from serve_app.config.ray_environment import production_environment
 from tests.cli.config_files import CONFIGS, Section, deployment, write_changed
 from tests.ray.conftest import free_port
 from tests.ray.test_darkroom_serve import end, wait_until_ready
+
+LONG = {"prompt": "red apple", "num_inference_steps": 140, "sampler": "euler", "width": 384, "height": 384}
+DRAWS, RESTS = 40, 25
+"""Per cent of a CPU that a replica uses while it draws, and while it does not."""
 
 
 def change(document: Section) -> None:
@@ -38,6 +45,11 @@ class Server:
 
     def client(self, address: str = "127.0.0.1") -> httpx.Client:
         return httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(local_address=address), timeout=120)
+
+    def replica(self, deployment: str) -> psutil.Process:
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        (replica,) = [one for one in found if f"ServeReplica:darkroom:{deployment}" in "".join(one.cmdline())]
+        return replica
 
     def callers(self) -> list[str]:
         """Whose requests for images the access log has."""
@@ -70,6 +82,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         assert time.monotonic() < deadline, "it did not happen"
 
 
+def draws(server: Server) -> bool:
+    return server.replica("model-emoji").cpu_percent(1.0) > DRAWS
+
+
+def rests(server: Server) -> bool:
+    return server.replica("model-emoji").cpu_percent(1.0) < RESTS
+
+
 def test_images_streams_and_refusals(server: Server) -> None:
     with server.client() as client:
         answer = client.post("/txt2img/", json={"prompt": "red apple", "num_inference_steps": 2})
@@ -91,3 +111,36 @@ def test_a_caller_has_the_address_of_its_connection_whatever_it_says(server: Ser
         assert client.post("/txt2img/", json={"prompt": "x", "num_inference_steps": 1}, headers=told).status_code == 200
     wait_until(lambda: "anyone@127.0.0.3" in server.callers())
     assert "203.0.113.9" not in " ".join(server.callers())
+
+
+def test_a_hang_up_and_a_delete_free_the_rows(server: Server) -> None:
+    with server.client() as client:
+        with client.stream("POST", "/v1/generate", json=LONG, headers={"Accept": "text/event-stream"}) as stream:
+            lines = stream.iter_lines()  # its end would hang up
+            assert next(lines) == "event: queued"
+            wait_until(lambda: draws(server))
+        wait_until(lambda: rests(server), 20)
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(client.post, "/v1/generate", json={**LONG, "id": "mine"})
+            wait_until(lambda: draws(server))
+            assert client.delete("/v1/generate/mine").json() == {"id": "mine", "stopped": 1}
+            assert answer.result().status_code == 409
+        wait_until(lambda: rests(server), 20)
+
+
+def test_a_killed_ingress_leaves_no_rows_and_is_back_soon(server: Server) -> None:
+    with server.client() as client, ThreadPoolExecutor() as pool:
+        answer = pool.submit(client.post, "/v1/generate", json=LONG)
+        wait_until(lambda: draws(server))
+        server.replica("ingress").kill()
+        with suppress(httpx.TransportError):  # the connection ends, or HAProxy answers
+            assert answer.result().status_code >= 500
+        wait_until(lambda: rests(server), 20)
+
+        def answers() -> bool:
+            try:
+                return client.post("/txt2img/", json={"prompt": "x", "num_inference_steps": 1}).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answers)
