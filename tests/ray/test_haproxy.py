@@ -47,9 +47,8 @@ class Server:
         return httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(local_address=address), timeout=120)
 
     def replica(self, deployment: str) -> psutil.Process:
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        (replica,) = [one for one in found if f"ServeReplica:darkroom:{deployment}" in "".join(one.cmdline())]
-        return replica
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return next(one for one in children if f"ServeReplica:darkroom:{deployment}" in command_of(one))
 
     def callers(self) -> list[str]:
         """Whose requests for images the access log has."""
@@ -74,6 +73,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+
+
+def command_of(process: psutil.Process) -> str:
+    """Empty where the process has ended."""
+    try:
+        return "".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
