@@ -25,6 +25,7 @@ RUN useradd --uid 1000 --create-home darkroom
 ENV PATH=/opt/darkroom/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 # What Ray must be started with, and why: serve_app/config/ray_environment.py.
 ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.deployments.proxy_callback:proxy_middlewares
+ENV RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S=2
 ENV FORWARDED_ALLOW_IPS=""
 ENV RAY_SERVE_ENABLE_HA_PROXY=1
 ENV RAY_SERVE_HAPROXY_BINARY_PATH=/usr/local/bin/darkroom_haproxy.py

@@ -28,6 +28,7 @@ class RayVariable:
 
 EITHER_FRONT_END = (
     RayVariable(PROXY_VARIABLE, PROXY_CALLBACK, "Bodies are judged before Serve has read them."),
+    RayVariable("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "2", "A dead proxy is replaced within seconds."),
     RayVariable("FORWARDED_ALLOW_IPS", "", "A client's address is that of its connection, whatever its headers say."),
 )
 HAPROXY = (

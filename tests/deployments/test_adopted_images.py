@@ -1,8 +1,6 @@
 """Images that a replica draws though the ingress replica that asked for them is dead: another one goes on with them."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -10,23 +8,8 @@ from serve_app.config import ModelSettings
 from serve_app.deployments.keyed_peers import KeyedPeers
 from serve_app.deployments.peers import Peers
 from serve_app.errors import Overloaded
-from tests.deployments.fake_replicas import IMAGE, Replicas, prompts, settle, until
-
-Make = Callable[..., Replicas]
-AsyncTest = Callable[[Make], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[AsyncTest], None]:
-    """Run an async test. It gets a function that makes replicas by name."""
-
-    def run_test(test: AsyncTest) -> None:
-        async def main() -> None:
-            await asyncio.wait_for(test(lambda *names: Replicas(monkeypatch, *names)), 60)
-
-        asyncio.run(main())
-
-    return run_test
+from tests.deployments.conftest import AsyncTest, Make
+from tests.deployments.fake_replicas import IMAGE, prompts, settle, until
 
 
 def test_what_runs_is_found_and_read_there_and_the_rest_of_its_request_goes_first(

@@ -1,15 +1,14 @@
 """The ingress' own queue: who waits, which replica draws, and what follows when a replica is lost."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, OutOfMemoryError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from serve_app.config import ModelSettings
-from serve_app.deployments import image_run, queues, replica_watch
+from serve_app.deployments import image_run
 from serve_app.errors import (
     Cancelled,
     DarkroomError,
@@ -23,27 +22,8 @@ from serve_app.errors import (
     ReplicaFull,
 )
 from serve_app.requests.events import Queued
+from tests.deployments.conftest import AsyncTest, Make
 from tests.deployments.fake_replicas import IMAGE, Reader, Replicas, Stream, point, prompts, settle, until
-
-Make = Callable[..., Replicas]
-AsyncTest = Callable[[Make], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[AsyncTest], None]:
-    """Run an async test with quick clocks. It gets a function that makes replicas by name."""
-    monkeypatch.setattr(image_run, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(replica_watch, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(replica_watch, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(replica_watch, "ASK_SECONDS", 1.0)
-
-    def run_test(test: AsyncTest) -> None:
-        async def main() -> None:
-            await asyncio.wait_for(test(lambda *names: Replicas(monkeypatch, *names)), 60)
-
-        asyncio.run(main())
-
-    return run_test
 
 
 def in_order(replicas: Replicas, name: str) -> list[Stream]:
@@ -309,10 +289,8 @@ def test_a_request_is_not_tried_for_ever(run: Callable[[AsyncTest], None], monke
     "refusal", [ReplicaFull("full"), Draining("about to stop")], ids=lambda one: type(one).__name__
 )
 def test_a_replica_that_refuses_for_long_costs_nobody_their_image(
-    run: Callable[[AsyncTest], None], monkeypatch: pytest.MonkeyPatch, refusal: DarkroomError
+    run: Callable[[AsyncTest], None], refusal: DarkroomError
 ) -> None:
-    monkeypatch.setattr(queues, "FULL_SECONDS", 0.02)
-
     async def test(make: Make) -> None:
         replicas = make("a")
         readers = replicas.submit("1")

@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import context
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.config.proxy_variable import PROXY_CALLBACK, PROXY_VARIABLE
+from serve_app.config.ray_environment import local_environment
 from tests.ray.apps import Section, emoji_application
 
 START_SECONDS = 180
@@ -37,7 +37,7 @@ def ray_logs() -> Iterator[Path]:
     """A cluster of its own; the folder where its processes write their logs."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ[PROXY_VARIABLE] = PROXY_CALLBACK
+    os.environ.update(local_environment(haproxy=False))
     cluster = ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield Path(cluster.address_info["session_dir"]) / "logs"
     ray.shutdown()
