@@ -53,7 +53,7 @@ class SimulatedReplica:
         """Draw an image. Raises ReplicaFull."""
         assert run.given is not None
         share = batch_share(run.image.work, self.curve)
-        stream = Stream(ingress, share, run.given.is_suspect, run.given.alone)
+        stream = Stream(ingress, share, run.entry.is_resumed, run.given.is_suspect, run.given.alone)
         held = ExitStack()
         held.enter_context(self.leases.hold(stream))
         self._held[run.image] = held, on_done

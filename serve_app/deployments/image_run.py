@@ -53,7 +53,7 @@ class RunQueue(Protocol):
         ...
 
     def come_back(self, run: "ImageRun") -> None:
-        """The run waits again, before all that were never taken."""
+        """The run waits again, before all others if a replica had begun it."""
         ...
 
     def remove(self, run: "ImageRun") -> None:
@@ -141,6 +141,7 @@ class ImageRun:
             while not finished:
                 event = await self._next_event(response, timeout_s)
                 timeout_s = None
+                self.entry.is_resumed = True
                 if isinstance(event, ResumePoint):
                     self.saved, self.losses = event, 0
                     self.queue.note_progress(self)

@@ -89,7 +89,7 @@ class ModelQueue:
             if view is not None:
                 run.assign(assign_running(run.entry, view, batch_share(run.work, self.curve)))
             elif running:
-                self._waiting.come_back(run.entry)
+                self._waiting.resume(run.entry)
             else:
                 self._waiting.join(run.entry)
         self.pump_soon()

@@ -118,6 +118,7 @@ class ModelReplica:
         resume_from: ResumePoint | None = None,
         *,
         ingress: str = "",
+        resumed: bool = False,
         suspect: bool = False,
         alone: bool = False,
         target: str | None = None,
@@ -131,19 +132,19 @@ class ModelReplica:
             context: who asks, and what they want to be told.
             resume_from: an image that another replica had begun goes on from here.
             ingress: who has to send heartbeats, or the stream ends; empty where nobody has to.
+            resumed: a replica had begun it, so that it needs no room.
             suspect: nothing else may begin here until the first resume point.
             alone: nothing else may run here until then.
             target: the replica that is meant, by its unique id.
 
         Raises:
             ReplicaFull: there is no room now, or another replica is meant.
-            Draining: this replica is about to stop.
-            DeviceLost: its device is broken.
+            Draining, DeviceLost: this replica draws nothing more.
         """
         if target is not None and target != serve_state.find_unique_id():
             raise ReplicaFull("the replica that was meant has gone")
         context = context or CallerContext()
-        stream = Stream(ingress, self._share_of(request), suspect, alone)
+        stream = Stream(ingress, self._share_of(request), resumed, suspect, alone)
         with self._leases.hold(stream, joins=self._images.has(context.idempotency_key, request)):
             yield Queued(0, 0.0)
             async with aclosing(self._generate(request, context, resume_from, stream)) as events:

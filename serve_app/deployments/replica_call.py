@@ -17,6 +17,7 @@ def call_replica(handle: Any, run: ImageRun, ingress: str) -> Any:
         run.context,
         run.saved,
         ingress=ingress,
+        resumed=run.entry.is_resumed,
         suspect=run.given.is_suspect,
         alone=run.given.alone,
         target=run.given.view.unique_id,

@@ -22,11 +22,13 @@ LOOK_SECONDS = 0.5
 class Stream:
     """One image in flight: whose it is, its `share` of a batch, and how to end it.
 
-    Nothing else begins while a `suspect` runs. Nothing else runs with one that must be `alone`.
+    One that is `resumed` needs no room. Nothing else begins while a `suspect` runs. Nothing else runs with one that
+    must be `alone`.
     """
 
     ingress: str
     share: float
+    resumed: bool = False
     suspect: bool = False
     alone: bool = False
     end: Callable[[], object] = bool
@@ -97,7 +99,7 @@ class StreamLeases:
             return
         if now < self._reserved_until:
             raise ReplicaFull("another request must run alone here")
-        if not stream.suspect and not is_empty and self.batches + stream.share > MAX_BATCHES:
+        if not stream.resumed and not is_empty and self.batches + stream.share > MAX_BATCHES:
             raise ReplicaFull("the replica has as many requests as it can use")
 
     def note(self, stream: Stream, event: object) -> None:

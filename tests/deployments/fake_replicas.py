@@ -45,10 +45,11 @@ class Stream:
         self.prompt = request.prompt
         self.saved = saved
         self.suspect = how["suspect"]
+        self.resumed = how["resumed"]
         self.alone = how["alone"]
         self.cancelled = False
         self._events: asyncio.Queue[ReplicaEvent | Exception | None] = asyncio.Queue()
-        self._events.put_nowait(Queued(0, 0.0))
+        self._events.put_nowait(replica.refusal or Queued(0, 0.0))
 
     def put(self, *events: ReplicaEvent | Exception | None) -> None:
         for event in events:
@@ -74,6 +75,7 @@ class Replica:
         self.streams: list[Stream] = []
         self.load = ReplicaLoad(curve=CURVE)
         self.queued_s = 0.0
+        self.refusal: Exception | None = None
         self.is_dead = False
         self.is_silent = False
         self.kills = 0

@@ -293,12 +293,13 @@ def test_a_replica_that_refuses_for_long_costs_nobody_their_image(
 ) -> None:
     async def test(make: Make) -> None:
         replicas = make("a")
+        replicas.all["a"].refusal = RayTaskError("generate", "a traceback", refusal)
         readers = replicas.submit("1")
         streams = replicas.all["a"].streams
-        for count in range(1, 30):
-            await until(lambda count=count: len(streams) == count)
-            streams[-1].put(RayTaskError("generate", "a traceback", refusal))
         await until(lambda: len(streams) == 30)
+        assert not any(stream.resumed for stream in streams), "no replica had begun it"
+        replicas.all["a"].refusal = None
+        await until(lambda: len(streams) == 31)
         streams[-1].put(IMAGE)
         assert await readers[0].task == IMAGE
 

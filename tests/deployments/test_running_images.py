@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -233,6 +233,17 @@ def test_an_image_that_lingers_without_a_stream_is_no_empty_replica() -> None:
         image.drop()
 
     asyncio.run(test())
+
+
+def test_a_replica_refuses_new_work_beyond_its_room_and_resumed_work_never() -> None:
+    leases = StreamLeases()
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(leases.hold(Stream("a", 1.0)))
+        with pytest.raises(ReplicaFull, match="as many requests"):
+            held.enter_context(leases.hold(Stream("a", 0.5)))
+        held.enter_context(leases.hold(Stream("b", 0.5, resumed=True)))
+        assert leases.batches == 3.5
 
 
 def test_a_process_that_stood_still_ends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

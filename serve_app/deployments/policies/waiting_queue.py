@@ -16,7 +16,7 @@ class QueueEntry:
     """One image that waits, or that was taken and may come back.
 
     `owner` shares fairly with other owners. `cost_s` is its device time in seconds. `is_batch` is its class.
-    `is_resumed`: a replica had taken it. `modeled_wait_s` is `Estimate.modeled_s`, of the first image of a request.
+    `is_resumed`: a replica had begun it. `modeled_wait_s` is `Estimate.modeled_s`, of the first image of a request.
     """
 
     task: str = ""
@@ -59,7 +59,13 @@ class WaitingQueue:
         self._entries[entry] = None
 
     def come_back(self, entry: QueueEntry) -> None:
-        """A request that was taken waits again. It goes before all that were never taken."""
+        """A request that was taken waits again. It goes before all others if a replica had begun it."""
+        self._entries[entry] = None
+        if not entry.is_resumed:
+            self._tags[entry.owner] = self._tag_of(entry.owner) - entry.cost_s
+
+    def resume(self, entry: QueueEntry) -> None:
+        """A request that was accepted before, elsewhere, goes before all others."""
         entry.is_resumed = True
         self._entries[entry] = None
 
