@@ -36,7 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups here, too
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         folders = item.path.relative_to(TESTS).parts
@@ -44,12 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(marker)
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: give --slow"))
-        on_ray = item.get_closest_marker("ray") is not None
-        # With pytest-xdist one worker has the only cluster, and each file's fixtures are made once.
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else folders[-1]))
-    # A mistake that a fast test finds is told before the minutes that Ray takes. Two workers begin with both.
-    in_parallel = hasattr(config, "workerinput")
-    items.sort(key=lambda item: (item.get_closest_marker("ray") is not None) != in_parallel)
+    # A mistake that a fast test finds is told before the minutes that Ray takes.
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
 
 
 @pytest.fixture(scope="session", autouse=True)
