@@ -142,7 +142,7 @@ def test_the_image_copies_what_it_needs_and_runs_as_nobody_special() -> None:
         for word in line.split()[1:-1]
         if not word.startswith("--")
     }
-    assert copied <= kept
+    assert {word.split("/")[0] for word in copied} <= kept
     assert all((ROOT / name).exists() for name in copied)
     assert re.findall(r"^USER (\w+)", text, re.MULTILINE) == ["1000"]
 
