@@ -30,9 +30,10 @@ def app(tiny_sd: Path, least: int, most: int) -> Section:
     )
 
 
-def count() -> int:
-    """The replicas of the model that run."""
-    return serve.status().applications["darkroom"].deployments["model-tiny"].replica_states.get("RUNNING", 0)
+def count(*states: str) -> int:
+    """The replicas of the model in these states; by default those that run."""
+    found = serve.status().applications["darkroom"].deployments["model-tiny"].replica_states
+    return sum(found.get(state, 0) for state in states or ("RUNNING",))
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -47,7 +48,7 @@ def test_a_second_replica_comes_with_the_work_and_goes_with_it(deploy: Deploy, t
     body = {"prompt": "x", "num_inference_steps": 150}
     with ThreadPoolExecutor(24) as pool:
         asked = [pool.submit(client.post, "/txt2img/", json={**body, "seed": seed}) for seed in range(24)]
-        wait_until(lambda: count() == 2)
+        wait_until(lambda: count("RUNNING", "STARTING") == 2)  # on a busy machine the work ends before it has started
         assert {one.result().status_code for one in asked} == {200}
     wait_until(lambda: count() == 1)
 
