@@ -14,6 +14,8 @@ LEASE_SECONDS = 5.0
 """The streams of an ingress replica that has not sent a heartbeat for so long are ended."""
 RESERVED_SECONDS = 5.0
 """How long a request that must run alone is waited for, once it was refused because others ran."""
+TOLD_SECONDS = 0.5
+"""What joins a suspect might end this process before its ingress has heard of its resume point, and take that along."""
 LOOK_SECONDS = 0.5
 """How often leases are looked at."""
 
@@ -22,7 +24,7 @@ LOOK_SECONDS = 0.5
 class Stream:
     """One image in flight: whose it is, its `share` of a batch, and how to end it.
 
-    One that is `resumed` needs no room. Nothing else begins while a `suspect` runs. Nothing else runs with one that
+    One that is `resumed` needs no room. Nothing else begins while a `suspect` runs, until it has `told` a resume point. Nothing else runs with one that
     must be `alone`.
     """
 
@@ -31,6 +33,7 @@ class Stream:
     resumed: bool = False
     suspect: bool = False
     alone: bool = False
+    told: float | None = None
     end: Callable[[], object] = bool
 
 
@@ -92,7 +95,7 @@ class StreamLeases:
         if stream.alone and not is_empty:
             self._reserved_until = now + RESERVED_SECONDS
             raise ReplicaFull("other requests run here, and this one must run alone")
-        if any(one.suspect for one in list(self._streams)):
+        if any(self._is_watched(one, now) for one in list(self._streams)):
             raise ReplicaFull("a request runs here that nothing may join")
         if stream.alone:
             self._reserved_until = 0.0
@@ -104,8 +107,11 @@ class StreamLeases:
 
     def note(self, stream: Stream, event: object) -> None:
         """A stream's event: after a resume point, others may join."""
-        if isinstance(event, ResumePoint):
-            stream.suspect = stream.alone = False
+        if isinstance(event, ResumePoint) and stream.told is None:
+            stream.told = self._clock()
+
+    def _is_watched(self, stream: Stream, now: float) -> bool:
+        return stream.suspect and (stream.told is None or now - stream.told < TOLD_SECONDS)
 
     def renew(self, ingress: str, queued_s: float) -> None:
         """An ingress replica is alive."""

@@ -246,6 +246,22 @@ def test_a_replica_refuses_new_work_beyond_its_room_and_resumed_work_never() -> 
         assert leases.batches == 3.5
 
 
+def test_nothing_joins_a_suspect_until_its_ingress_has_heard_of_its_resume_point() -> None:
+    now = 100.0
+    leases = StreamLeases(lambda: now)
+    suspect = Stream("a", 0.5, resumed=True, suspect=True)
+    other = Stream("b", 0.5, resumed=True, suspect=True)
+    with leases.hold(suspect):
+        for passed in (0.0, stream_leases.TOLD_SECONDS - 0.1):
+            leases.note(suspect, point(3))
+            now = 100.0 + passed
+            with pytest.raises(ReplicaFull, match="nothing may join"), leases.hold(other):
+                pass
+        now = 100.0 + stream_leases.TOLD_SECONDS
+        with leases.hold(other):
+            assert leases.batches == 1.0
+
+
 def test_a_process_that_stood_still_ends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_leases, "LEASE_SECONDS", 0.2)
     monkeypatch.setattr(stream_leases, "LOOK_SECONDS", 0.01)

@@ -142,7 +142,11 @@ class Faults:
         return [LoggedStep(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def wait_for_steps(self, images: int, step: int = 10) -> None:
-        """Until so many images have done this step."""
+        """Until so many images have done this step.
+
+        Two ingress replicas hear of each other's images a second later: of eight, two or three may be in one of two
+        replicas beyond what its steps take at once, and begin only when others have ended.
+        """
         wait_until(lambda: len({one.seed for one in self.steps() if one.step >= step}) >= images)
 
     def wait_for_new_steps(self, count: int = 20) -> None:

@@ -28,7 +28,7 @@ def test_orphans_end_and_the_other_ingress_replica_answers_at_once(faults: Fault
     faults.use(replicas=2)
     expected = faults.undisturbed(range(12))
     calls = faults.callers.send(range(8))
-    faults.wait_for_steps(images=8)
+    faults.wait_for_steps(images=5)
     victim = pids_of(INGRESS)[0]
     kill(victim)
     killed = time.monotonic()

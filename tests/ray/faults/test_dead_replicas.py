@@ -16,7 +16,7 @@ def test_a_full_queue_loses_nothing_when_a_replica_is_killed(faults: Faults, rep
     expected = faults.undisturbed(range(30))
     faults.use(replicas=replicas, max_waiting=3)
     calls = faults.callers.send(range(30))
-    faults.wait_for_steps(images=7 * replicas)
+    faults.wait_for_steps(images=5 * replicas)
     kill(pids_of(MODEL)[0])
     answers = results(calls)
     refused = [answer for answer in answers if answer.status == 429]

@@ -17,7 +17,7 @@ def test_a_replica_whose_device_is_lost_gets_no_further_image(faults: Faults) ->
     expected = faults.undisturbed(range(16))
     broken = pids_of(MODEL)[0]
     calls = faults.callers.send(range(8))
-    faults.wait_for_steps(images=8)
+    faults.wait_for_steps(images=5)
     faults.arm("device", Condition(pid=broken))
     wait_until(lambda: not (faults.folder / "device").exists())
     done = len([one for one in faults.steps() if one.pid == broken])

@@ -14,7 +14,7 @@ def test_images_of_a_stopped_process_go_on_elsewhere(faults: Faults) -> None:
     faults.use(replicas=2)
     expected = faults.undisturbed(range(8))
     calls = faults.callers.send(range(8))
-    faults.wait_for_steps(images=8)
+    faults.wait_for_steps(images=5)
     pid = pids_of(MODEL)[0]
     stop(pid)
     struck = time.monotonic()
@@ -28,7 +28,7 @@ def test_images_of_a_step_that_hangs_go_on_elsewhere(faults: Faults) -> None:
     faults.use(replicas=2)
     expected = faults.undisturbed(range(8))
     calls = faults.callers.send(range(8))
-    faults.wait_for_steps(images=8)
+    faults.wait_for_steps(images=5)
     pids = pids_of(MODEL)
     faults.arm("hang")
     struck = time.monotonic()
