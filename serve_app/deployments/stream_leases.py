@@ -24,8 +24,8 @@ LOOK_SECONDS = 0.5
 class Stream:
     """One image in flight: whose it is, its `share` of a batch, and how to end it.
 
-    One that is `resumed` needs no room. Nothing else begins while a `suspect` runs, until it has `told` a resume point. Nothing else runs with one that
-    must be `alone`.
+    One that is `resumed` needs no room. Nothing else begins while a `suspect` runs, until it has `told` a resume point.
+    Nothing else runs with one that must be `alone`.
     """
 
     ingress: str
