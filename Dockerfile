@@ -35,7 +35,7 @@ ENV RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0
 ENV RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=600
 ENV RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S=10
 ENV RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=30
-COPY --chmod=755 serve_app/config/darkroom_haproxy.py /usr/local/bin/darkroom_haproxy.py
+COPY --chmod=755 serve_app/deployments/darkroom_haproxy.py /usr/local/bin/darkroom_haproxy.py
 WORKDIR /home/darkroom
 COPY --chown=darkroom configs ./configs
 USER 1000

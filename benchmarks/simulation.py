@@ -14,7 +14,7 @@ from bodies import SIZES, draw_bodies
 
 from serve_app.engine.scheduler import DeadlineOrder, Scheduler
 from serve_app.requests.step_curve import Size, StepCurve
-from serve_app.requests.work import PassWork, Work, batched_seconds, solo_seconds
+from serve_app.requests.work import PassWork, Work, batched_seconds
 
 OFFLINE_SECONDS = 1e9
 """Longer than any simulation."""
@@ -188,7 +188,7 @@ def run_engine(
 
 def slowdowns(images: Sequence[SimulatedImage], curve: StepCurve) -> list[float]:
     """Each image's seconds over those that it takes alone."""
-    return [image.seconds / solo_seconds(image.work, curve) for image in images]
+    return [image.seconds / _alone_seconds(image.work, curve) for image in images]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -200,3 +200,8 @@ def noisy(seconds: Callable[[Size, int], float], deviation: float, seed: int = 0
     """A device whose steps take unlike times: log-normal, with a mean of what the curve says."""
     dice = random.Random(seed)
     return lambda size, rows: seconds(size, rows) * dice.lognormvariate(-deviation * deviation / 2, deviation)
+
+
+def _alone_seconds(work: Work, curve: StepCurve) -> float:
+    """Seconds of device time where nothing else runs."""
+    return sum(one.calls * curve.seconds_of(one.size, one.rows) for one in work)

@@ -9,7 +9,6 @@ import ray.serve._private as private
 
 from serve_app.cli.environment import prepare_environment
 from serve_app.cli.front_end import FrontEnd, choose_front_end
-from serve_app.config.darkroom_haproxy import error_page, mend
 from serve_app.config.ray_environment import (
     BINARY_VARIABLE,
     FRONT_END_VARIABLE,
@@ -18,6 +17,7 @@ from serve_app.config.ray_environment import (
     local_environment,
     production_environment,
 )
+from serve_app.deployments.darkroom_haproxy import error_page, mend
 from serve_app.deployments.proxy_callback import proxy_middlewares
 
 ROOT = Path(__file__).parents[1]

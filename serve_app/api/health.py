@@ -38,7 +38,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def readyz(request: Request) -> ReadyResponse:
         """Tell that every model has a replica that answers, or is scaled to zero."""
         try:
-            missing = await dispatcher.service.warming_up()
+            missing = await dispatcher.service.missing_models()
         except ConfigError as error:
             if dispatcher.config.keys.file is None or caller_of(request.scope).sha256:
                 raise

@@ -82,7 +82,7 @@ class Service(Protocol):
         """Count one HTTP response in the metrics."""
         ...
 
-    async def warming_up(self) -> list[str]:
+    async def missing_models(self) -> list[str]:
         """The models that should be up and have no replica that answers: they warm up, or all replicas are dead.
 
         Raises:

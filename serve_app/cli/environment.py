@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from serve_app.cli.front_end import VARIABLE, FrontEnd
+from serve_app.cli.front_end import FrontEnd
 
 
 def prepare_environment(
@@ -19,7 +19,7 @@ def prepare_environment(
         front_end: that of an own cluster.
     """
     # Imported here, not above: it takes the time of pydantic, which --help does not need.
-    from serve_app.config.ray_environment import local_environment
+    from serve_app.config.ray_environment import FRONT_END_VARIABLE, local_environment
 
     wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if own_cluster:
@@ -27,7 +27,7 @@ def prepare_environment(
         wanted["RAY_AUTH_MODE"] = "token"
         haproxy = front_end is FrontEnd.HAPROXY
         wanted |= local_environment(haproxy)
-        os.environ[VARIABLE] = "1" if haproxy else "0"
+        os.environ[FRONT_END_VARIABLE] = "1" if haproxy else "0"
         # HAProxy's program is started with the first `python3` that is found.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if verbose:

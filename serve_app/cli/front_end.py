@@ -1,14 +1,11 @@
 """Which HTTP front end `darkroom serve` starts."""
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 
 
 class FrontEnd(StrEnum):
@@ -23,10 +20,13 @@ def choose_front_end(path: Path, wanted: FrontEnd | None) -> FrontEnd:
 
     HAProxy runs on Linux only, and Ray's has no TLS.
     """
+    # Imported here, not above: it takes the time of pydantic, which --help does not need.
+    from serve_app.config.ray_environment import names_front_end, runs_haproxy
+
     if wanted is not None:
         return wanted
-    if VARIABLE in os.environ:
-        return FrontEnd.HAPROXY if os.environ[VARIABLE] == "1" else FrontEnd.PYTHON
+    if names_front_end():
+        return FrontEnd.HAPROXY if runs_haproxy() else FrontEnd.PYTHON
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError):

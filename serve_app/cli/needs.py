@@ -22,7 +22,11 @@ def find_lacking_resources(document: Mapping[str, Any], available: Mapping[str, 
     for application in document["applications"]:
         if application["import_path"] == IMPORT_PATH:
             app, options = AppConfig.model_validate(application["args"]), options_by_name(application)
-            gpus += [(name, share) for name, (share, count) in gpu_shares(app, options).items() for _ in range(count)]
+            gpus += [
+                (name, share)
+                for name, (share, count) in gpu_shares(app, options, replicas_at_start).items()
+                for _ in range(count)
+            ]
             cpus += _cpu_shares(app, options)
     needed = {"GPU": count_gpus(share for _, share in gpus), "CPU": sum(share for _, share in cpus)}
     return [

@@ -34,10 +34,9 @@ def find_missing_gpus(app: AppConfig, options: Mapping[str, Mapping[str, Any]]) 
 def gpu_shares(
     app: AppConfig,
     options: Mapping[str, Mapping[str, Any]],
-    count_of: Callable[[Mapping[str, Any]], int] | None = None,
+    count_of: Callable[[Mapping[str, Any]], int],
 ) -> dict[str, tuple[float, int]]:
-    """Each deployment's GPU share and number of replicas: at start, or as `count_of` tells from its options."""
-    count_of = count_of or replicas_at_start
+    """Each deployment's GPU share, and its number of replicas as `count_of` tells it from its options."""
     placements = {INGRESS: app.ingress}
     placements |= {deployment_of(name): placement for name, placement in app.models.items()}
     if app.safety is not None:

@@ -11,7 +11,7 @@ from serve_app.config.proxy_variable import PROXY_CALLBACK, PROXY_VARIABLE
 
 FRONT_END_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
-HAPROXY_PROGRAM = Path(__file__).with_name("darkroom_haproxy.py")
+HAPROXY_PROGRAM = Path(__file__).parents[1] / "deployments" / "darkroom_haproxy.py"
 """In this package. The image has a copy at `HAPROXY_IN_IMAGE`."""
 HAPROXY_IN_IMAGE = Path("/usr/local/bin/darkroom_haproxy.py")
 
@@ -77,6 +77,16 @@ def production_environment() -> dict[str, str]:
 def runs_haproxy() -> bool:
     """Whether Ray was started with HAProxy as its front end."""
     return os.environ.get(FRONT_END_VARIABLE) == "1"
+
+
+def names_front_end() -> bool:
+    """Whether the environment says which front end Ray starts."""
+    return FRONT_END_VARIABLE in os.environ
+
+
+def trusted_balancers() -> str:
+    """The load balancers whose `X-Forwarded-For` is believed: addresses, or `*`, as uvicorn reads them."""
+    return os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
 
 
 def haproxy_tells_clients() -> bool:

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from functools import cache
-from weakref import WeakSet
+from weakref import ReferenceType, ref
 
 from ray.serve.metrics import Gauge
 
@@ -11,7 +10,7 @@ AGAIN_SECONDS = 5.0
 
 
 class HeldGauge:
-    """A gauge without labels of its own. Its value is told again every few seconds.
+    """A gauge without labels of its own. A thread tells its value again every few seconds, as long as it is used.
 
     Args:
         name: the metric's name.
@@ -21,8 +20,7 @@ class HeldGauge:
     def __init__(self, name: str, description: str) -> None:
         self._gauge = Gauge(name, description)
         self._value: float | None = None
-        GAUGES.add(self)
-        start_thread()
+        threading.Thread(target=tell_again, args=(ref(self),), name=f"gauge {name}", daemon=True).start()
 
     def set(self, value: float) -> None:
         """The value from now on."""
@@ -35,18 +33,9 @@ class HeldGauge:
             self._gauge.set(self._value)
 
 
-GAUGES: "WeakSet[HeldGauge]" = WeakSet()
-
-
-@cache
-def start_thread() -> None:
-    """Start the one thread of this process. Only the first call does."""
-    threading.Thread(target=set_all_again, name="held gauges", daemon=True).start()
-
-
-def set_all_again() -> None:
-    """Runs for ever."""
-    while True:
+def tell_again(reference: "ReferenceType[HeldGauge]") -> None:
+    """Runs until the gauge is gone."""
+    while (gauge := reference()) is not None:
+        gauge.set_again()
+        del gauge
         time.sleep(AGAIN_SECONDS)
-        for gauge in list(GAUGES):
-            gauge.set_again()

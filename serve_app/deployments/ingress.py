@@ -231,7 +231,7 @@ class Ingress:
         """See `Service`."""
         self._metrics.count_response(record)
 
-    async def warming_up(self) -> list[str]:
+    async def missing_models(self) -> list[str]:
         """See `Service`."""
         return await self._readiness.find_missing()
 

@@ -1,17 +1,14 @@
 """`KeyedPeers`: `KeyPeers` over Ray."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from ray.exceptions import RayError
 
 from serve_app.api.key_claims import KeyClaim
-from serve_app.deployments.peers import Peers, ask_one
+from serve_app.deployments.peers import Peers
 from serve_app.deployments.queues import ModelQueue
-from serve_app.deployments.replica_actor import ReplicaActor
 from serve_app.requests.events import GeneratedImage
 
-ANSWER_SECONDS = 0.5
 FETCH_SECONDS = 5.0
 """Images are several megabytes."""
 
@@ -38,25 +35,18 @@ class KeyedPeers:
     async def poll(self, peer: str, digest: str) -> KeyClaim | None:
         """See `KeyPeers`."""
         try:
-            return await ask_one(peer, "claim_of", digest, True)
+            return await self._peers.ask_one(peer, "claim_of", digest, True)
         except (RayError, ValueError):
             return None
 
     async def fetch(self, peer: str, digest: str) -> Sequence[GeneratedImage]:
         """See `KeyPeers`."""
         try:
-            return await ask_one(peer, "images_of", digest, timeout_s=FETCH_SECONDS)
+            return await self._peers.ask_one(peer, "images_of", digest, timeout_s=FETCH_SECONDS)
         except (RayError, ValueError, TimeoutError):
             return ()
 
     async def find_running(self, model: str, keys: Sequence[str]) -> Mapping[str, str]:
         """See `KeyPeers`. Who does not answer is left out."""
-
-        async def ask(actor: ReplicaActor) -> list[str]:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await actor.call("find_images", keys)
-
-        actors = self._queues[model].fleet.actors
-        answers = await asyncio.gather(*map(ask, actors.values()), return_exceptions=True)
-        found = zip(actors, answers, strict=True)
-        return {key: name for name, answer in found if not isinstance(answer, BaseException) for key in answer}
+        found = await self._queues[model].fleet.ask_each("find_images", keys)
+        return {key: name for name, answer in found.items() for key in answer}

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 from serve_app.config import IngressConfig
@@ -42,7 +41,8 @@ class ModelQueues:
 
     async def ask_replicas(self, method: str) -> list[Any]:
         """What a method returns in each replica of each model. It must not wait."""
-        return list(chain(*await asyncio.gather(*(fleet.ask_all(method) for fleet in self.fleets.values()))))
+        told = await asyncio.gather(*(fleet.ask_each(method) for fleet in self.fleets.values()))
+        return [answer for answers in told for answer in answers.values()]
 
     def _leave_nodes(self, draining: frozenset[str]) -> None:
         for queue in self.by_model.values():

@@ -32,7 +32,7 @@ class Peers:
         """As `ask`, each answer by the name of its actor."""
         await self._look()
         names = self._names
-        answers = await asyncio.gather(*(self._ask(name, method, *args) for name in names), return_exceptions=True)
+        answers = await asyncio.gather(*(self.ask_one(name, method, *args) for name in names), return_exceptions=True)
         found = zip(names, answers, strict=True)
         return {name: answer for name, answer in found if not isinstance(answer, BaseException)}
 
@@ -46,18 +46,12 @@ class Peers:
                 self._names = await asyncio.to_thread(find_peers)
         self._actors = {name: actor for name, actor in self._actors.items() if name in self._names}
 
-    async def _ask(self, name: str, method: str, *args: Any) -> Any:
-        async with asyncio.timeout(ANSWER_SECONDS):
+    async def ask_one(self, name: str, method: str, *args: Any, timeout_s: float = ANSWER_SECONDS) -> Any:
+        """One ingress replica's answer, by the name of its actor. Raises TimeoutError, ValueError and RayError."""
+        async with asyncio.timeout(timeout_s):
             if name not in self._actors:
                 self._actors[name] = await ReplicaActor.find(name)
             return await self._actors[name].call(method, *args)
-
-
-async def ask_one(actor_name: str, method: str, *args: Any, timeout_s: float = ANSWER_SECONDS) -> Any:
-    """One ingress replica's answer. Raises TimeoutError, ValueError and RayError."""
-    async with asyncio.timeout(timeout_s):
-        actor = await ReplicaActor.find(actor_name)
-        return await actor.call(method, *args)
 
 
 def find_peers() -> list[str]:

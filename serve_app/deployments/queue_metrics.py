@@ -10,14 +10,12 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_app.deployments.lost_work import LossReason
 from serve_app.deployments.metrics import MODEL, MODEL_REASON, NOTHING
+from serve_app.deployments.policies.admission import start_ratio
 from serve_app.errors import Overloaded
 
 PERIOD_SECONDS = 1.0
 START_RATIOS = [0.1, 0.25, 0.5, 0.8, 1.25, 2, 4, 10]
 """Buckets of the real wait over the estimated one. Between 0.5 and 2, the estimate was right within a factor of two."""
-SHORT_SECONDS = 1.0
-"""Where a request neither waited so long nor was estimated to, the ratio tells nothing."""
-
 
 LIMITS = ("queue_full", "deadline")
 """The words of `Overloaded` that a queue uses."""
@@ -116,5 +114,6 @@ class QueueMetrics:
 
     def note_start(self, estimated_s: float, waited_s: float) -> None:
         """A replica takes an image for the first time."""
-        if max(estimated_s, waited_s) >= SHORT_SECONDS:
-            self._ratio.observe(waited_s / max(estimated_s, 0.05), tags=dict(self._model))
+        ratio = start_ratio(estimated_s, waited_s)
+        if ratio is not None:
+            self._ratio.observe(ratio, tags=dict(self._model))

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from itertools import chain
 
 from serve_app.config import IngressConfig
 from serve_app.config.names import INGRESS
@@ -82,7 +81,8 @@ class Readiness:
 
     async def _ask_refusals(self) -> list[str]:
         """What each replica refuses."""
-        return list(chain(*await asyncio.gather(*(fleet.ask_all("refusal") for fleet in self._fleets.values()))))
+        told = await asyncio.gather(*(fleet.ask_each("refusal") for fleet in self._fleets.values()))
+        return [refusal for answers in told for refusal in answers.values()]
 
     def _find_unusable(self) -> list[str]:
         """Settings that a model's checkpoint cannot follow. Each is logged once."""

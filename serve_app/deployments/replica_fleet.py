@@ -70,15 +70,20 @@ class ReplicaFleet:
         since = asyncio.get_running_loop().time() - LIVE_SECONDS
         return any(view.load is not None and view.told_at >= since for view in self.views)
 
-    async def ask_all(self, method: str, timeout_s: float = ASK_SECONDS) -> list[Any]:
-        """What a method returns in each replica. It must not wait. Who does not answer in time is left out."""
+    async def ask_each(self, method: str, *args: Any) -> Mapping[str, Any]:
+        """What a method returns in each replica, by its unique id. It must not wait.
+
+        Who does not answer in time is left out.
+        """
 
         async def ask(actor: ReplicaActor) -> Any:
-            async with asyncio.timeout(timeout_s):
-                return await actor.call(method)
+            async with asyncio.timeout(ASK_SECONDS):
+                return await actor.call(method, *args)
 
-        answers = await asyncio.gather(*map(ask, self.actors.values()), return_exceptions=True)
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+        actors = self.actors
+        answers = await asyncio.gather(*map(ask, actors.values()), return_exceptions=True)
+        found = zip(actors, answers, strict=True)
+        return {name: answer for name, answer in found if not isinstance(answer, BaseException)}
 
     def actor_of(self, unique_id: str) -> ReplicaActor | None:
         """The replica's actor; None where it is dead, or not known yet."""

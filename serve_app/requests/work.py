@@ -58,11 +58,6 @@ def estimate_work(params: GenerationParams, model: ModelCapabilities) -> Work:
     return (PassWork(size, rows, sampling.num_inference_steps * SAMPLERS[sampling.sampler].calls_per_step),)
 
 
-def solo_seconds(work: Sequence[PassWork], curve: StepCurve) -> float:
-    """Seconds of device time where nothing else runs."""
-    return sum(one.calls * curve.seconds_of(one.size, one.rows) for one in work)
-
-
 def shared_seconds(work: Sequence[PassWork], curve: StepCurve, batches: float) -> float:
     """Seconds from first to last step where so many full batches, this image in one of them, take turns."""
     return sum(

@@ -114,7 +114,7 @@ class FakeService:
     def count_response(self, record: AccessRecord) -> None:
         self.records.append(record)
 
-    async def warming_up(self) -> list[str]:
+    async def missing_models(self) -> list[str]:
         if self.unfit is not None:
             raise self.unfit
         return self.missing

@@ -18,10 +18,7 @@ from serve_app.api.middleware.haproxy_client import HAProxyClientMiddleware
         ("", [], "172.16.0.1"),
     ],
 )
-def test_the_last_address_is_the_client(
-    monkeypatch: pytest.MonkeyPatch, trusted: str, told: list[bytes], client: str
-) -> None:
-    monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)
+def test_the_last_address_is_the_client(trusted: str, told: list[bytes], client: str) -> None:
     seen = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,5 +26,5 @@ def test_the_last_address_is_the_client(
 
     headers = [(b"x-forwarded-for", one) for one in told]
     scope = {"type": "http", "scheme": "http", "client": ("172.16.0.1", 5), "headers": headers}
-    asyncio.run(HAProxyClientMiddleware(application)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(HAProxyClientMiddleware(application, trusted)(scope, None, None))  # type: ignore[arg-type]
     assert seen == [client]

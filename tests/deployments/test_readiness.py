@@ -23,9 +23,9 @@ class Fleet:
         self.is_up = is_up
         self.refused = refused
 
-    async def ask_all(self, method: str) -> list[str]:
+    async def ask_each(self, method: str) -> dict[str, str]:
         assert method == "refusal"
-        return list(self.refused)
+        return dict(enumerate(self.refused))  # type: ignore[arg-type]
 
 
 class Capabilities:

@@ -1,7 +1,5 @@
 """Behind HAProxy every connection comes from HAProxy: the client is the one that it names."""
 
-import os
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -9,12 +7,15 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 class HAProxyClientMiddleware:
     """ASGI middleware. HAProxy appends the address of its peer to X-Forwarded-For: the last one is the client.
 
-    What stands before it is the caller's own word. It counts where `FORWARDED_ALLOW_IPS` names that peer, a load
+    What stands before it is the caller's own word. It counts where `trusted` names that peer, a load
     balancer before HAProxy, as it does for uvicorn where there is no HAProxy.
+
+    Args:
+        app: the application.
+        trusted: the addresses of such load balancers, as uvicorn reads them.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    def __init__(self, app: ASGIApp, trusted: str) -> None:
         self._app: ASGIApp = ProxyHeadersMiddleware(app, trusted)  # type: ignore[assignment]  # uvicorn's own types
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,8 @@ JITTER = 0.3
 WEIGHT = 0.1
 """Of the last request in the mean ratio of what waiting took to what the model of the queue said."""
 RATIO_RANGE = (0.2, 5.0)
+SHORT_SECONDS = 1.0
+"""Where a request neither waited so long nor was expected to, that tells nothing."""
 KEPT_SHARE = 0.95
 """Requests are admitted so that this share of them meets its deadline."""
 
@@ -67,15 +69,20 @@ class WaitEstimator:
         """
         if entry.modeled_wait_s is None:
             return
-        modeled_s, waited_s = entry.modeled_wait_s, now - entry.arrived
-        if max(modeled_s, waited_s) < 1.0:
-            return  # too short to tell anything
+        ratio = start_ratio(entry.modeled_wait_s, now - entry.arrived)
+        if ratio is None:
+            return
         low, high = RATIO_RANGE
-        seen = min(high, max(low, waited_s / max(modeled_s, 0.05)))
+        seen = min(high, max(low, ratio))
         self._ratio += WEIGHT * (seen - self._ratio)
         # Goes up in large steps and down in small ones, so that it rests where one of twenty is above it.
         step = KEPT_SHARE if seen > self._late_ratio else KEPT_SHARE - 1.0
         self._late_ratio = min(high, max(low, self._late_ratio * math.exp(WEIGHT * step)))
+
+
+def start_ratio(expected_s: float, waited_s: float) -> float | None:
+    """How many times as long as expected a request waited; None where both are too short to tell anything."""
+    return waited_s / max(expected_s, 0.05) if max(expected_s, waited_s) >= SHORT_SECONDS else None
 
 
 def modeled_start(ahead_s: float, share: float, views: Iterable[ReplicaView], now: float) -> float:
